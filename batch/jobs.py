@@ -1,0 +1,333 @@
+"""The nouns of the line: rows, jobs, attempts, tickets, outcomes, artifacts. Pure; imports nothing of the project.
+
+Parsed once at the border (a sheet, an answer of fal, a ledger row) and never re-checked after it. JSON values are plain
+Python: dict, list, str, int, float, bool, None. Times are seconds since 1970, UTC. Money is integer micro-dollars.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hashlib
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "FILE_MARK",
+    "Artifact",
+    "Attempt",
+    "FalStatus",
+    "FileRef",
+    "Input",
+    "Job",
+    "LocalFile",
+    "Outcome",
+    "PastRequest",
+    "Row",
+    "Status",
+    "Ticket",
+    "Upload",
+    "body_with_urls",
+    "canonical_json",
+    "derived_seed",
+    "file_refs",
+    "job_key",
+    "local_file_mark",
+    "local_files",
+    "seeded",
+]
+
+Input = Mapping[str, Any]
+
+FILE_MARK = "$file"
+"""A local file inside a job's input is `{"$file": <sha256>}`: the content is what is wanted, not the path."""
+
+SEED_MIN, SEED_MAX = 0, 2**31 - 1
+"""Range of a derived seed where the schema states none: what every model that takes a seed is known to accept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """A file of the user's that a job sends, known by the hash of its bytes."""
+
+    sha256: str
+    path: Path
+    size_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One thing wanted once: endpoint + input + take.
+
+    `input` is what will be sent, the derived seed included, a local file standing in it as its mark. `price_micros` is
+    None where no price is known.
+    """
+
+    key: str
+    endpoint: str
+    input: Input
+    take: int
+    files: tuple[LocalFile, ...] = ()
+    price_micros: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the sheet (one take of it), and the job it wants.
+
+    `address` is where it stands (`shots.csv:17`), `position` its order among the rows, `stem` the wanted file name
+    without its ending, `cells` the line as the user wrote it (every column of the sheet, in order, as text).
+    """
+
+    id: str
+    address: str
+    position: int
+    cells: Mapping[str, str]
+    stem: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A local file as fal knows it. `expires_at` is None when fal named no end."""
+
+    sha256: str
+    url: str
+    uploaded_at: float
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One submission of a job: at most one paid request.
+
+    `body` is exactly what is sent. `submitting_at` was committed before the POST; `closed_at` is when the POST could at
+    the latest still have been open (None while it is). `request_id` is also set when a damaged answer carried one: the
+    attempt is then in doubt all the same.
+    """
+
+    id: int
+    job_id: int
+    job_key: str
+    number: int
+    endpoint: str
+    body: Input
+    price_micros: int | None
+    start_timeout_s: float
+    run_timeout_s: float
+    submitting_at: float
+    closed_at: float | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """An accepted attempt, as fal names it."""
+
+    request_id: str
+    status_url: str
+    response_url: str
+    cancel_url: str
+
+
+class FalStatus(enum.Enum):
+    """The three status words that fal has. COMPLETED is not success: the result's own answer decides."""
+
+    IN_QUEUE = "IN_QUEUE"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One answer to a status question. `inference_time_s` comes only with COMPLETED, and not always."""
+
+    status: FalStatus
+    queue_position: int | None = None
+    inference_time_s: float | None = None
+    error: str | None = None
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The model's own good answer: the result JSON, and the units fal says it bills (text, in the endpoint's unit)."""
+
+    result: Mapping[str, Any]
+    billable_units: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A File object somewhere in a result. `place` is its path in the JSON (`video`, `images.0`)."""
+
+    place: str
+    url: str
+    content_type: str | None = None
+    file_name: str | None = None
+    file_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One saved file. `path` is relative to the state folder where it lies inside it, else absolute."""
+
+    path: str
+    place: str
+    url: str
+    sha256: str
+    size_bytes: int
+    media_type: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRequest:
+    """One item of fal's request history. `json_input` is None where fal kept or showed no payload."""
+
+    request_id: str
+    endpoint: str
+    sent_at: float
+    ended_at: float | None = None
+    status_code: int | None = None
+    json_input: Mapping[str, Any] | None = None
+    json_output: Any = None
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a JSON value: sorted keys, no spaces, UTF-8 kept, whole floats as integers (5.0 is 5)."""
+    return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def job_key(endpoint: str, input: Input, take: int) -> str:
+    """The job's name for ever: 32 hex digits of the SHA-256 of endpoint, input and take.
+
+    Data URIs enter by the hash of their bytes, local files already stand in the input by theirs, so neither a moved file
+    nor another spelling of the same bytes makes a new job.
+    """
+    wanted = {"endpoint": endpoint, "input": _by_content(input), "take": take}
+    return hashlib.sha256(canonical_json(wanted).encode()).hexdigest()[:32]
+
+
+def derived_seed(key: str, minimum: int = SEED_MIN, maximum: int = SEED_MAX) -> int:
+    """The seed of a job whose row names none: a number from its key, `minimum` to `maximum` inclusive."""
+    assert minimum <= maximum
+    return minimum + int(hashlib.sha256(b"seed:" + key.encode()).hexdigest()[:16], 16) % (maximum - minimum + 1)
+
+
+def seeded(
+    endpoint: str, input: Input, take: int, *, seed_field: str | None, minimum: int = SEED_MIN, maximum: int = SEED_MAX
+) -> tuple[str, Input]:
+    """The key of a job and its input with the seed in place.
+
+    The key of a row without a seed (or with -1) is the key of the input without one; a row whose seed *is* the derived
+    one has the same key, so writing the derived seed into the sheet changes nothing.
+    """
+    if seed_field is None:
+        return job_key(endpoint, input, take), input
+    rest = {name: value for name, value in input.items() if name != seed_field}
+    key = job_key(endpoint, rest, take)
+    seed = derived_seed(key, minimum, maximum)
+    if input.get(seed_field) in (None, -1, seed):
+        return key, {**rest, seed_field: seed}
+    return job_key(endpoint, input, take), input
+
+
+def local_file_mark(file: LocalFile) -> dict[str, str]:
+    """What stands for a local file inside a job's input."""
+    return {FILE_MARK: file.sha256}
+
+
+def local_files(input: Input) -> tuple[str, ...]:
+    """The hashes of the local files in an input, each once, in order."""
+    return tuple(dict.fromkeys(_marks(input)))
+
+
+def body_with_urls(input: Input, urls: Mapping[str, str]) -> dict[str, Any]:
+    """The body to send: every file mark replaced by its URL. KeyError when a hash has none."""
+    body = _replace_marks(input, urls)
+    assert isinstance(body, dict)
+    return body
+
+
+def file_refs(result: object) -> tuple[FileRef, ...]:
+    """Every File object anywhere in a result, in document order: an object with a text `url`."""
+    return tuple(_file_refs(result, ()))
+
+
+def _file_refs(value: object, place: tuple[str, ...]) -> Iterator[FileRef]:
+    if isinstance(value, Mapping):
+        url = value.get("url")
+        if isinstance(url, str) and url:
+            name, kind, size = value.get("file_name"), value.get("content_type"), value.get("file_size")
+            yield FileRef(
+                place=".".join(place),
+                url=url,
+                content_type=kind if isinstance(kind, str) and kind else None,
+                file_name=name if isinstance(name, str) and name else None,
+                file_size=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+            )
+            return
+        for name, child in value.items():
+            yield from _file_refs(child, (*place, str(name)))
+    elif isinstance(value, (list, tuple)):
+        for index, child in enumerate(value):
+            yield from _file_refs(child, (*place, str(index)))
+
+
+def _normal(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(name): _normal(child) for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_normal(child) for child in value]
+    return value
+
+
+def _by_content(value: object) -> object:
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        return {FILE_MARK: hashlib.sha256(_data_uri_bytes(value)).hexdigest()}
+    if isinstance(value, Mapping):
+        return {str(name): _by_content(child) for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_by_content(child) for child in value]
+    return value
+
+
+def _data_uri_bytes(uri: str) -> bytes:
+    head, _, data = uri.partition(",")
+    raw = urllib.parse.unquote_to_bytes(data)
+    if head.lower().rstrip().endswith(";base64"):
+        try:
+            return base64.b64decode(raw, validate=False)
+        except binascii.Error:
+            return raw
+    return raw
+
+
+def _marks(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if set(value) == {FILE_MARK}:
+            yield str(value[FILE_MARK])
+            return
+        for child in value.values():
+            yield from _marks(child)
+    elif isinstance(value, (list, tuple)):
+        for child in value:
+            yield from _marks(child)
+
+
+def _replace_marks(value: object, urls: Mapping[str, str]) -> object:
+    if isinstance(value, Mapping):
+        if set(value) == {FILE_MARK}:
+            return urls[str(value[FILE_MARK])]
+        return {str(name): _replace_marks(child, urls) for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replace_marks(child, urls) for child in value]
+    return value
