@@ -1,0 +1,331 @@
+"""Every setting, where it may come from, and where it did come from. The only module that looks at the environment.
+
+A value is the first of: a flag, `FAL_BATCH_<NAME>` in the environment (or in `.env`), a key of `[tool.fal-batch]` in
+`pyproject.toml`, the default. Imports only errors.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch.errors import InputError
+
+__all__ = ["LOCAL_URL", "OPTIONS", "Option", "Settings", "is_loopback", "load_settings", "parse_duration", "parse_usd"]
+
+LOCAL_URL = "http://fal-batch.localhost"
+"""The address of the queue inside the program. Nothing listens there: the requests never leave the process."""
+
+LOCAL_START_TIMEOUT_S, LOCAL_RUN_TIMEOUT_S, LOCAL_HISTORY_DELAY_S = 60.0, 60.0, 0.0
+"""A rehearsal's own times: its queue renders in seconds and its history is never late."""
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `45m`, `8h`, `1h30m`, or a bare number of seconds. ValueError otherwise."""
+    text = str(text).strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("expected a time like 90s, 45m or 8h")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+def parse_usd(text: str) -> int:
+    """Micro-dollars of `25`, `25.00` or `$25`. ValueError otherwise."""
+    text = str(text).strip().removeprefix("$")
+    match = re.fullmatch(r"(\d+)(?:\.(\d{1,6}))?", text)
+    if not match:
+        raise ValueError("expected dollars like 25 or 25.00")
+    return int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0"))
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d+", str(text).strip()) or int(text) < 1:
+        raise ValueError("expected a whole number, 1 or more")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    word = str(text).strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("expected yes or no")
+
+
+def _start_timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 1:  # both official clients refuse 1 and less, fal asks for more than 0.1
+        raise ValueError("expected more than one second")
+    return seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting: its name, default, how text becomes a value, and what it is for."""
+
+    name: str
+    default: Any
+    parse: Callable[[str], Any]
+    help: str
+    metavar: str = "TEXT"
+    is_flag: bool = False
+
+    @property
+    def flag(self) -> str:
+        """`--start-timeout` for `start_timeout`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """`FAL_BATCH_START_TIMEOUT` for `start_timeout`."""
+        return "FAL_BATCH_" + self.name.upper()
+
+
+OPTIONS: Mapping[str, Option] = {
+    option.name: option
+    for option in (
+        Option(
+            name="concurrency",
+            default=8,
+            parse=_count,
+            metavar="N",
+            help="How many jobs are meant to run at fal at once; a quarter more may wait in its queue.",
+        ),
+        Option(name="limit", default=None, parse=_count, metavar="N", help="Submit at most N jobs in this run."),
+        Option(
+            name="max_cost",
+            default=None,
+            parse=parse_usd,
+            metavar="USD",
+            help="Cap on the campaign: spent + reserved + in doubt never passes it.",
+        ),
+        Option(
+            name="max_duration",
+            default=None,
+            parse=parse_duration,
+            metavar="TIME",
+            help="Stop like Ctrl-C after this time (90s, 45m, 8h).",
+        ),
+        Option(
+            name="start_timeout",
+            default=3600.0,
+            parse=_start_timeout,
+            metavar="TIME",
+            help="fal drops a job that has not started by then, free of charge.",
+        ),
+        Option(
+            name="run_timeout",
+            default=3600.0,
+            parse=parse_duration,
+            metavar="TIME",
+            help="How long a started job may run at fal; used only to prove that a lost submit was never taken.",
+        ),
+        Option(
+            name="history_delay",
+            default=600.0,
+            parse=parse_duration,
+            metavar="TIME",
+            help="How late fal's request history may be.",
+        ),
+        Option(
+            name="wait",
+            default=False,
+            parse=_flag,
+            is_flag=True,
+            help="Wait for jobs in doubt however long their proof takes (else ten minutes at most).",
+        ),
+        Option(
+            name="state",
+            default=Path("state"),
+            parse=Path,
+            metavar="DIR",
+            help="The folder of the ledger.",
+        ),
+        Option(
+            name="outputs",
+            default=None,
+            parse=Path,
+            metavar="DIR",
+            help="The folder that gets one sub-folder of files per campaign (default: outputs/ in the state folder).",
+        ),
+        Option(
+            name="local",
+            default=False,
+            parse=_flag,
+            is_flag=True,
+            help="Run against the queue inside the program: real preview videos, no key, no cost.",
+        ),
+        Option(name="endpoint", default=None, parse=str, metavar="ID", help="The endpoint of rows that name none."),
+        Option(
+            name="campaign",
+            default=None,
+            parse=str,
+            metavar="NAME",
+            help="The campaign's name, instead of the manifest's own.",
+        ),
+        Option(name="yes", default=False, parse=_flag, is_flag=True, help="Do not ask before spending."),
+        Option(name="json", default=False, parse=_flag, is_flag=True, help="Print JSON for scripts."),
+        Option(name="quiet", default=False, parse=_flag, is_flag=True, help="No progress, only what went wrong."),
+        Option(name="queue_url", default="https://queue.fal.run", parse=str, metavar="URL", help="fal's queue."),
+        Option(name="rest_url", default="https://rest.fal.ai", parse=str, metavar="URL", help="fal's storage control."),
+        Option(name="cdn_url", default="https://v3.fal.media", parse=str, metavar="URL", help="fal's file store."),
+        Option(name="api_url", default="https://api.fal.ai/v1", parse=str, metavar="URL", help="fal's platform API."),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one command. `sources` says where each came from; `key` is never shown."""
+
+    concurrency: int
+    limit: int | None
+    max_cost: int | None
+    max_duration: float | None
+    start_timeout: float
+    run_timeout: float
+    history_delay: float
+    wait: bool
+    state: Path
+    outputs: Path
+    local: bool
+    endpoint: str | None
+    campaign: str | None
+    yes: bool
+    json: bool
+    quiet: bool
+    queue_url: str
+    rest_url: str
+    cdn_url: str
+    api_url: str
+    key: str | None = field(repr=False)
+    proxy: str | None = field(repr=False)
+    sources: Mapping[str, str]
+
+
+def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """The settings of a command from its flags (None: not given), the environment and the project file in `cwd`.
+
+    InputError names the source of a value that cannot be read.
+    """
+    variables = {**_dotenv(cwd / ".env"), **environ}
+    project = _project_table(cwd / "pyproject.toml")
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for option in OPTIONS.values():
+        values[option.name], sources[option.name] = _pick(option, flags, variables, project)
+    if values["local"]:
+        _make_local(values, sources)
+    if values["outputs"] is None:
+        values["outputs"] = values["state"] / "outputs"
+    for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
+        values[name] = _url(values[name], sources[name])
+    return Settings(**values, key=_key(variables), proxy=_proxy(variables, values["queue_url"]), sources=sources)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine, by name or number."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _pick(
+    option: Option, flags: Mapping[str, Any], variables: Mapping[str, str], project: Mapping[str, Any]
+) -> tuple[Any, str]:
+    given: tuple[tuple[str, Any], ...] = (
+        (option.flag, flags.get(option.name)),
+        (option.variable, variables.get(option.variable)),
+        ("pyproject.toml [tool.fal-batch]", project.get(option.name, project.get(option.name.replace("_", "-")))),
+    )
+    for source, text in given:
+        if text is None or (text == "" and source == option.variable):
+            continue
+        try:
+            return option.parse(text), source
+        except (ValueError, TypeError) as exc:
+            raise InputError(f"{source}: {option.name} is {text!r}; {exc}") from exc
+    return option.default, "default"
+
+
+def _make_local(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """A rehearsal has its own ledger, outputs, hosts and times: it never counts as the real thing."""
+    values["state"] = values["state"] / "local"
+    for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
+        values[name] = LOCAL_URL
+    times = (
+        ("start_timeout", LOCAL_START_TIMEOUT_S),
+        ("run_timeout", LOCAL_RUN_TIMEOUT_S),
+        ("history_delay", LOCAL_HISTORY_DELAY_S),
+    )
+    for name, seconds in times:
+        if sources[name] == "default":
+            values[name] = seconds
+
+
+def _url(text: str, source: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InputError(f"{source}: {text!r} is not an http(s) URL")
+    if parts.scheme == "http" and not is_loopback(text):
+        raise InputError(f"{source}: {text!r} would send the key in the clear; use https (http only for this machine)")
+    return text.rstrip("/")
+
+
+def _key(variables: Mapping[str, str]) -> str | None:
+    if variables.get("FAL_KEY"):
+        return variables["FAL_KEY"].strip()
+    if variables.get("FAL_KEY_ID") and variables.get("FAL_KEY_SECRET"):
+        return f"{variables['FAL_KEY_ID'].strip()}:{variables['FAL_KEY_SECRET'].strip()}"
+    return None
+
+
+def _proxy(variables: Mapping[str, str], queue_url: str) -> str | None:
+    if is_loopback(queue_url):
+        return None
+    names = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    return next((variables[name] for name in names if variables.get(name)), None)
+
+
+def _project_table(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InputError(f"{path}: not readable as TOML: {exc}") from exc
+    table = tools.get("fal-batch", {})
+    known = set(OPTIONS) | {name.replace("_", "-") for name in OPTIONS}
+    for name in table:
+        if name not in known:
+            raise InputError(f"{path} [tool.fal-batch]: {name!r} is not a setting; known are {', '.join(OPTIONS)}")
+    return {name: value if isinstance(value, str) else str(value) for name, value in table.items()}
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    """`NAME=value` lines of a .env file; `export `, quotes and comment lines as people write them."""
+    if not path.is_file():
+        return {}
+    values: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*", line)
+        if match:
+            text = match[2]
+            is_quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+            values[match[1]] = text[1:-1] if is_quoted else re.sub(r"\s+#.*$", "", text)
+    return values
