@@ -1,0 +1,241 @@
+"""Whether an input is what an endpoint takes, by its own schema. Pure.
+
+A compiled validator answers the usual case in microseconds; only an input it refuses is walked for what exactly is
+wrong, in fal's own error types. It reads no cells and knows no sheet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from batch.endpoints import schema as schemas
+from batch.endpoints.endpoint import Endpoint
+from batch.errors import InputError
+
+__all__ = ["Problem", "check_input", "one_of", "shown", "wrong_type"]
+
+SHOWN_CHARS_MAX = 60  # enough to recognise a cell by
+LISTED_MAX = 12
+
+_WORDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "nothing",
+}
+_TYPE_KINDS = {
+    "string": "string_type",
+    "integer": "int_type",
+    "number": "float_type",
+    "boolean": "bool_type",
+    "array": "list_type",
+    "object": "dict_type",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with an input: where in it, fal's error type, words for a person, and fal's `ctx` and `input`."""
+
+    loc: tuple[str | int, ...]
+    kind: str
+    message: str
+    ctx: Mapping[str, Any] = field(default_factory=dict)
+    input: Any = None
+
+
+def check_input(endpoint: Endpoint, input: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Everything wrong with `input`; empty when fal would take it. A field the endpoint does not have is wrong too."""
+    validate, schema = _compiled(endpoint)
+    refusal = validate(input)
+    if refusal is None:
+        return ()
+    found = tuple(_problems(schema, input, ()))
+    # The walker knows every keyword that fal's documents use; a rarer one still gets the validator's own words.
+    return found or (Problem(loc=(), kind="value_error", message=refusal, input=input),)
+
+
+def one_of(value: object, enum: Sequence[object]) -> str:
+    """`'13' is not one of 2 … 12`, with the member that was probably meant."""
+    return f"{shown(value)} is not one of {_listed(enum)}{_suggestion(value, enum)}"
+
+
+def wrong_type(value: object, types: Sequence[str], loc: tuple[str | int, ...]) -> Problem:
+    """A value that is of none of these JSON types."""
+    expected = " or ".join(_WORDS.get(name, name) for name in types if name != "null")
+    kind = _TYPE_KINDS.get(types[0], "value_error") if types else "value_error"
+    return Problem(loc=loc, kind=kind, message=f"{shown(value)} is not {expected}", input=value)
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, on one line, text in quotes."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split()) if text.strip() else text
+    text = text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
+    return f"'{text}'" if isinstance(value, str) else text
+
+
+@lru_cache(maxsize=64)
+def _compiled(endpoint: Endpoint) -> tuple[Callable[[Mapping[str, Any]], str | None], Mapping[str, Any]]:
+    import fastjsonschema
+
+    schema = schemas.checkable(endpoint.input_schema)
+    schema["additionalProperties"] = False  # a misspelt field would be paid for and ignored
+    try:
+        # use_default would write fal's defaults into the input, and so into what we send and into the job's key.
+        check = fastjsonschema.compile(schema, use_default=False)
+    except (fastjsonschema.JsonSchemaDefinitionException, re.error, SyntaxError) as exc:
+        raise InputError(f"the input schema of {endpoint.id} ({endpoint.source}) cannot be used: {exc}") from exc
+
+    def validate(input: Mapping[str, Any]) -> str | None:
+        try:
+            check(input)
+        except fastjsonschema.JsonSchemaValueException as exc:
+            return str(exc.message)
+        return None
+
+    return validate, schema
+
+
+def _problems(schema: Mapping[str, Any], value: Any, loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    for part in schema.get("allOf", ()):
+        yield from _problems(part, value, loc)
+    for name in ("anyOf", "oneOf"):
+        if schema.get(name):
+            yield from _alternatives(schema[name], value, loc)
+    stated = schema.get("type")
+    types = (stated,) if isinstance(stated, str) else tuple(stated or ())
+    if types and not any(_is_type(value, name) for name in types):
+        yield wrong_type(value, types, loc)
+        return
+    if "enum" in schema and value not in schema["enum"]:
+        expected = list(schema["enum"])
+        yield Problem(loc=loc, kind="one_of", message=one_of(value, expected), ctx={"expected": expected}, input=value)
+    if "const" in schema and value != schema["const"]:
+        message = f"{shown(value)} is not {shown(schema['const'])}"
+        yield Problem(loc=loc, kind="one_of", message=message, ctx={"expected": [schema["const"]]}, input=value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield from _number(schema, value, loc)
+    elif isinstance(value, str):
+        yield from _text(schema, value, loc)
+    elif isinstance(value, Mapping):
+        yield from _members(schema, value, loc)
+    elif isinstance(value, (list, tuple)):
+        yield from _items(schema, value, loc)
+
+
+def _alternatives(parts: Sequence[Mapping[str, Any]], value: Any, loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    found = [tuple(_problems(part, value, loc)) for part in parts]
+    if not all(found):
+        return
+    # Of several alternatives, people meant the one whose type they wrote.
+    meant = [some for some in found if not any(p.loc == loc and p.kind in _TYPE_KINDS.values() for p in some)]
+    if meant:
+        yield from meant[0]
+    else:
+        yield wrong_type(value, [name for part in parts for name in schemas.types(part)], loc)
+
+
+def _number(schema: Mapping[str, Any], value: float, loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    rules: tuple[tuple[str, str, str, str, Callable[[float, float], bool]], ...] = (
+        ("minimum", "greater_than_equal", "ge", "less than", lambda a, b: a >= b),
+        ("exclusiveMinimum", "greater_than", "gt", "not more than", lambda a, b: a > b),
+        ("maximum", "less_than_equal", "le", "more than", lambda a, b: a <= b),
+        ("exclusiveMaximum", "less_than", "lt", "not less than", lambda a, b: a < b),
+    )
+    for keyword, kind, name, words, holds in rules:
+        limit = schema.get(keyword)
+        if limit is not None and not holds(value, limit):
+            yield Problem(loc=loc, kind=kind, message=f"{value} is {words} {limit}", ctx={name: limit}, input=value)
+    step = schema.get("multipleOf")
+    if step and abs(value / step - round(value / step)) > 1e-9:
+        message = f"{value} is not a multiple of {step}"
+        yield Problem(loc=loc, kind="multiple_of", message=message, ctx={"multiple_of": step}, input=value)
+
+
+def _text(schema: Mapping[str, Any], value: str, loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    yield from _length(schema, len(value), "Length", "characters", value, loc)
+    pattern = schema.get("pattern")
+    if pattern and not re.search(pattern, value):
+        message = f"{shown(value)} does not fit the pattern {pattern}"
+        yield Problem(loc=loc, kind="string_pattern_mismatch", message=message, ctx={"pattern": pattern}, input=value)
+
+
+def _items(schema: Mapping[str, Any], value: Sequence[Any], loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    yield from _length(schema, len(value), "Items", "items", value, loc)
+    items = schema.get("items")
+    if isinstance(items, Mapping):
+        for index, item in enumerate(value):
+            yield from _problems(items, item, (*loc, index))
+
+
+def _length(
+    schema: Mapping[str, Any], length: int, suffix: str, noun: str, value: Any, loc: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    least, most = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
+    if least is not None and length < least:
+        message = f"has {length} {noun}, at least {least} are needed"
+        yield Problem(loc=loc, kind="sequence_too_short", message=message, ctx={"min_length": least}, input=value)
+    if most is not None and length > most:
+        message = f"has {length} {noun}, at most {most} are allowed"
+        yield Problem(loc=loc, kind="sequence_too_long", message=message, ctx={"max_length": most}, input=value)
+
+
+def _members(schema: Mapping[str, Any], value: Mapping[str, Any], loc: tuple[str | int, ...]) -> Iterator[Problem]:
+    properties = schema.get("properties", {})
+    for name in schema.get("required", ()):
+        if name not in value:
+            yield Problem(loc=(*loc, name), kind="missing", message="is required and not set", input=dict(value))
+    extra = schema.get("additionalProperties", True)
+    for name, member in value.items():
+        if name in properties:
+            yield from _problems(properties[name], member, (*loc, name))
+        elif isinstance(extra, Mapping):
+            yield from _problems(extra, member, (*loc, name))
+        elif extra is False:
+            known = ", ".join(properties)
+            message = f"is not a field of this endpoint{_suggestion(name, tuple(properties))}; it has {known}"
+            yield Problem(loc=(*loc, name), kind="extra_forbidden", message=message, input=member)
+
+
+def _is_type(value: object, name: str) -> bool:
+    if name == "integer":
+        return (isinstance(value, int) and not isinstance(value, bool)) or (
+            isinstance(value, float) and value.is_integer()
+        )
+    if name == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "string": str,
+        "boolean": bool,
+        "array": (list, tuple),
+        "object": Mapping,
+        "null": type(None),
+    }
+    return name not in kinds or isinstance(value, kinds[name])
+
+
+def _listed(enum: Sequence[object]) -> str:
+    numbers = [int(str(member)) for member in enum if re.fullmatch(r"-?[0-9]{1,9}", str(member))]
+    if len(enum) > 3 and numbers == list(range(numbers[0], numbers[0] + len(enum)) if numbers else ()):
+        return f"{numbers[0]} … {numbers[-1]}"
+    names = [str(member) for member in enum[:LISTED_MAX]]
+    return ", ".join(names) + (", …" if len(enum) > LISTED_MAX else "")
+
+
+def _suggestion(value: object, members: Sequence[object]) -> str:
+    names = {str(member).lower(): str(member) for member in members}
+    text = str(value).strip().lower()
+    if re.fullmatch(r"-?[0-9.]+", text) and all(re.fullmatch(r"-?[0-9.]+", name) for name in names):
+        return ""  # 13 is no misspelling of 3
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
+    return f" (did you mean '{names[close[0]]}'?)" if close else ""
