@@ -92,7 +92,10 @@ class CallFailed(FalBatchError):
     """A call to fal gave no answer to go on with.
 
     `action` is what to do next, `cause` a short stable name (`connect`, `http_429`, `account_locked`, …), `message` what
-    a person reads. `request_id` is set when even a damaged answer carried one. It never holds a key or a token.
+    a person reads. `request_id` is set when even a damaged answer carried one. `is_billed` belongs to a verdict on an
+    accepted job: False when fal charges nothing, True when the price is due in full, None when nothing says (a job
+    cancelled while it ran is to be counted as billed). `billable_units` is fal's own figure, as text. It never holds a
+    key or a token.
     """
 
     def __init__(
@@ -104,6 +107,8 @@ class CallFailed(FalBatchError):
         status_code: int | None = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        is_billed: bool | None = None,
+        billable_units: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -112,6 +117,8 @@ class CallFailed(FalBatchError):
         self.status_code = status_code
         self.request_id = request_id
         self.retry_after_s = retry_after_s
+        self.is_billed = is_billed
+        self.billable_units = billable_units
 
 
 class DownloadFailed(FalBatchError):

@@ -1,0 +1,277 @@
+"""The client: submit, status, result, and the doors to uploads and history. Sends; remembers nothing, repeats nothing.
+
+The submit is the paid call and has rules of its own. It is one POST on a connection of its own, under one deadline,
+its answer read as a stream so that whatever arrived before a break still counts. Once begun it is given five seconds
+even when the run is told to stop, because an answer that is seen settles everything and one that is not costs hours.
+What it all means is decided after the fact by a pure function over what was seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+
+from batch import __version__
+from batch.errors import Action, CallFailed, InputError
+from batch.fal import history, protocol
+from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
+from batch.fal.protocol import Answer, Hosts
+from batch.fal.storage import Storage
+from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, http_client, read_body
+from batch.jobs import Attempt, LocalFile, Outcome, PastRequest, Status, Ticket, Upload
+
+__all__ = ["CANCEL_GRACE_S", "SUBMIT_DEADLINE_S", "FalClient", "transports"]
+
+SUBMIT_DEADLINE_S = 60.0
+"""Over the whole POST. fal answers a submit in well under a second; after a minute the answer will not come."""
+
+CANCEL_GRACE_S = 5.0
+"""How long a POST that has begun may still take once the run is told to stop."""
+
+SUBMIT_BODY_BYTES_MAX = 1024 * 1024
+"""Of a submit's answer, which is a few hundred bytes."""
+
+CONNECTIONS_MAX = 100
+CONNECTIONS_KEPT_MAX = 20
+
+
+class FalClient:
+    """Everything that is said to fal. The key is sent to the four hosts and to no other, whatever an answer says.
+
+    `submit_transport` carries the paid POSTs alone and opens a connection for each (see `transports`). `clock` is our
+    wall clock in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts,
+        key: str,
+        submit_transport: httpx.AsyncBaseTransport,
+        transport: httpx.AsyncBaseTransport,
+        clock: Callable[[], float],
+        user_agent: str = f"fal-batch/{__version__}",
+    ) -> None:
+        self._hosts = hosts
+        self._clock = clock
+        self._wire = Wire(hosts=hosts, key=key, transport=transport, clock=clock, user_agent=user_agent)
+        self._submit_client = http_client(submit_transport)
+        self._storage = Storage(self._wire)
+
+    @property
+    def clock_offset_s(self) -> float:
+        """fal's clock minus ours, in whole seconds, by the latest answer that had a date; 0.0 before any."""
+        return self._wire.clock_offset_s
+
+    async def submit(self, attempt: Attempt) -> Ticket:
+        """Sends `attempt` to fal: at most one POST, whatever happens.
+
+        Raises CallFailed, whose action tells whether nothing was taken (RESUBMIT, STOP_RUN, FAIL_JOB) or nobody knows
+        (IN_DOUBT). When the caller is cancelled meanwhile the POST has CANCEL_GRACE_S left, and this still returns or
+        raises CallFailed, so that the caller can commit what is known; the cancellation comes at its next checkpoint.
+        """
+        request = self._submit_request(attempt)
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except anyio.get_cancelled_exc_class():
+            # Told to stop before the first byte: an answer too, and a better one than a doubt at the next start.
+            raise CallFailed("submit: stopped before it was sent", action=Action.RESUBMIT, cause="stopped") from None
+        post = _Post(self._submit_client, request, self._wire.note_date)
+        await _run_with_grace(post.run, deadline_s=SUBMIT_DEADLINE_S, grace_s=CANCEL_GRACE_S)
+        return self._settled(attempt, post)
+
+    async def status(self, endpoint: str, ticket: Ticket) -> Status:
+        """Asks where a request stands. COMPLETED is not success: ask the result."""
+        url = self._ours(ticket.status_url) or self.ticket(endpoint, ticket.request_id).status_url
+        answer = await self._wire.ask(Call.STATUS, "GET", url)
+        is_good = 200 <= answer.status_code < 300
+        status = protocol.parsed_status(protocol.parsed_json(answer.content)) if is_good else None
+        if status is None:
+            raise self._failure(Call.STATUS, answer)
+        return status
+
+    async def result(self, endpoint: str, ticket: Ticket) -> Outcome:
+        """Asks for the result of a request that fal reported COMPLETED.
+
+        CallFailed otherwise: WAIT, REPEAT (a gateway's word, the result is still there), or a verdict that ends the
+        attempt: RESUBMIT, FAIL_JOB, CANCELLED (with `is_billed` and `billable_units`), EXPIRED; STOP_RUN.
+        """
+        url = self._ours(ticket.response_url) or self.ticket(endpoint, ticket.request_id).response_url
+        answer = await self._wire.ask(Call.RESULT, "GET", url)
+        outcome = protocol.parsed_outcome(answer) if answer.status_code == 200 else None
+        if outcome is None:
+            raise self._failure(Call.RESULT, answer)
+        return outcome
+
+    def ticket(self, endpoint: str, request_id: str) -> Ticket:
+        """The ticket of a request of which only the id is known."""
+        return protocol.ticket(self._hosts.queue, endpoint, request_id)
+
+    async def upload(self, file: LocalFile, data: bytes) -> Upload:
+        """Uploads the bytes of a local file; see storage.py."""
+        return await self._storage.upload(file, data)
+
+    def past_requests(
+        self, endpoint: str, *, start: float, end: float, request_id: str | None = None
+    ) -> AsyncIterator[PastRequest]:
+        """The request history of an endpoint between two times of fal's clock, all of it or CallFailed."""
+        return history.past_requests(self._wire, endpoint, start=start, end=end, request_id=request_id)
+
+    async def aclose(self) -> None:
+        await self._submit_client.aclose()
+        await self._wire.aclose()
+
+    def _submit_request(self, attempt: Attempt) -> httpx.Request:
+        try:
+            url = protocol.submit_url(self._hosts.queue, attempt.endpoint)
+        except ValueError as exc:
+            raise CallFailed(f"submit: {exc}", action=Action.STOP_RUN, cause="endpoint_unknown") from exc
+        try:
+            body = json.dumps(dict(attempt.body), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError) as exc:
+            raise CallFailed(
+                f"submit: the input is not JSON: {exc}", action=Action.FAIL_JOB, cause="bad_input"
+            ) from exc
+        headers = self._wire.headers(url) | {"Content-Type": "application/json", "Connection": "close"}
+        headers |= dict.fromkeys(protocol.START_TIMEOUT_HEADERS, protocol.header_seconds(attempt.start_timeout_s))
+        headers |= dict.fromkeys(protocol.DISABLE_FALLBACK_HEADERS, "1")
+        timeout = httpx.Timeout(SUBMIT_DEADLINE_S, connect=CONNECT_TIMEOUT_S)
+        return self._submit_client.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+
+    def _settled(self, attempt: Attempt, post: _Post) -> Ticket:
+        """What the POST came to, from what was seen of it: the ticket, or the CallFailed that says what next."""
+        answer = post.answer()
+        if answer is not None and 200 <= answer.status_code < 300:
+            # A body that broke off after its last brace is as good as whole.
+            ticket = protocol.ticket_from(protocol.parsed_json(answer.content), self._hosts.queue, attempt.endpoint)
+            if ticket is not None:
+                return ticket
+        if answer is not None and answer.is_whole:
+            raise self._failure(Call.SUBMIT, answer)
+        if answer is None and post.is_unsent:
+            cause = transport_failure(Call.SUBMIT, post.error).cause if post.error else "stopped"
+            raise CallFailed(f"submit: nothing was sent ({cause})", action=Action.RESUBMIT, cause=cause) from post.error
+        if post.is_too_long:
+            raise submit_doubt("submit: sent, and the answer has no end", "body_too_large", answer)
+        if post.error is None:
+            raise submit_doubt("submit: sent, and no answer in time", "deadline", answer)
+        verdict = transport_failure(Call.SUBMIT, post.error)
+        message = self._wire.safe(f"submit: {verdict.cause}: {post.error or type(post.error).__name__}")
+        if verdict.action is Action.IN_DOUBT or answer is not None:
+            raise submit_doubt(message, verdict.cause, answer) from post.error
+        raise CallFailed(message, action=verdict.action, cause=verdict.cause) from post.error
+
+    def _failure(self, call: Call, answer: Answer) -> CallFailed:
+        now = self._clock() + self.clock_offset_s  # a Retry-After date is by fal's clock
+        return self._wire.safe_failure(answer_failure(call, answer, now=now))
+
+    def _ours(self, url: str) -> str | None:
+        """The URL when it leads to the queue host, as a ticket of a ledger made for it does."""
+        return url if protocol.origin(url) == protocol.origin(self._hosts.queue) else None
+
+
+class _Post:
+    """One POST, and what was seen of it however it ended."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, request: httpx.Request, note_date: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        self._client = client
+        self._request = request
+        self._request.extensions["trace"] = self._trace
+        self._note_date = note_date
+        self._has_begun = False
+        self.status_code: int | None = None
+        self.headers: httpx.Headers | None = None
+        self.body = bytearray()
+        self.is_whole = False
+        self.is_too_long = False
+        self.error: Exception | None = None
+        self.is_unsent = False
+
+    async def run(self) -> None:
+        """Sends the request and reads its answer. Raises nothing that a network can cause."""
+        try:
+            # Auth() adds nothing; follow_redirects is off in http_client: this line is the one POST.
+            response = await self._client.send(self._request, auth=httpx.Auth(), stream=True)
+            try:
+                self.status_code, self.headers = response.status_code, response.headers
+                self._note_date(response.headers)
+                self.is_whole = await read_body(response, self.body, SUBMIT_BODY_BYTES_MAX)
+                self.is_too_long = not self.is_whole
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
+            self.error = exc
+
+    def answer(self) -> Answer | None:
+        if self.status_code is None or self.headers is None:
+            return None
+        return Answer(
+            status_code=self.status_code, headers=self.headers, content=bytes(self.body), is_whole=self.is_whole
+        )
+
+    async def _trace(self, name: str, info: dict[str, Any]) -> None:
+        """Told by a real transport what it does. While it only connects, a POST that is given up was not sent; a
+        transport that tells nothing leaves it at "may have been"."""
+        if name.endswith("send_request_headers.started"):
+            self._has_begun, self.is_unsent = True, False
+        elif name.endswith("connect_tcp.started") and not self._has_begun:
+            self.is_unsent = True
+
+
+async def _run_with_grace(run: Callable[[], Awaitable[None]], *, deadline_s: float, grace_s: float) -> None:
+    """Awaits `run()` for at most `deadline_s`, and for at most `grace_s` once the surrounding scope is cancelled.
+
+    Returns in either case, so that what `run` has seen can be used.
+    """
+    is_over = False
+    shield = anyio.CancelScope(shield=True)
+
+    async def shorten_when_cancelled() -> None:
+        # A child of the group and not of the shield: it is told of the cancellation that the shield keeps from run().
+        try:
+            await anyio.sleep_forever()
+        finally:
+            shield.deadline = min(shield.deadline, anyio.current_time() + grace_s)
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(shorten_when_cancelled)
+            shield.deadline = anyio.current_time() + deadline_s
+            with shield:
+                await run()
+            is_over = True
+            group.cancel_scope.cancel()
+    except anyio.get_cancelled_exc_class():
+        # load-bearing: swallowed once run() has ended, or the answer of a paid POST would be lost with it. anyio and
+        # trio deliver a cancellation again at every checkpoint, so the caller's next await raises it.
+        if not is_over:
+            raise
+
+
+def transports(*, proxy: str | None, is_loopback: bool) -> tuple[httpx.AsyncBaseTransport, httpx.AsyncBaseTransport]:
+    """The real transports: the one for submits, then the one for everything else.
+
+    HTTP/1.1 and no retries in either: a layer below that repeats a POST would pay twice. The submit one keeps no
+    connection, so that no POST meets one that the server is just closing. No proxy is used to loopback.
+    """
+    used = None if is_loopback else proxy
+    trust = httpx.create_ssl_context()
+
+    def transport(limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=trust, http1=True, http2=False, retries=0, proxy=used, limits=limits)
+
+    try:
+        return (
+            transport(httpx.Limits(max_connections=None, max_keepalive_connections=0)),
+            transport(httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT_MAX)),
+        )
+    except (ValueError, ImportError):
+        # The address may hold a password, so neither it nor the library's words about it are shown.
+        raise InputError("the proxy cannot be used: expected http://host:port, https:// or socks5://") from None

@@ -1,0 +1,157 @@
+"""The one place that puts the key, or a token, on a request, and the one way a body is read. Used inside `fal` only.
+
+A call here is one request and one answer under one deadline: no redirect is followed, no cookie kept, nothing repeated.
+The paid POST is not sent from here (client.py has it, with rules of its own); everything else is.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+from collections.abc import Callable, Mapping
+
+import anyio
+import httpx
+
+from batch.errors import Action, CallFailed, InputError
+from batch.fal.failures import Call, transport_failure
+from batch.fal.protocol import Answer, Hosts, origin, parsed_http_date
+
+__all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "http_client", "read_body"]
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+CALL_DEADLINE_S = 60.0
+"""Over a whole free call. Status answers take milliseconds; a minute means that the answer will not come."""
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""Of one answer. A result is a kilobyte, but a model asked to answer in data URIs puts its files in there."""
+
+SECRET_CHARS_MIN = 6  # a shorter half of a key is not worth hiding and would blot out ordinary words
+
+
+class Wire:
+    """Free calls to the configured hosts, the key on each of them and on nothing else."""
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts,
+        key: str,
+        transport: httpx.AsyncBaseTransport,
+        clock: Callable[[], float],
+        user_agent: str,
+    ) -> None:
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError("the fal key has characters that no key has (a line break, a blank?): check FAL_KEY")
+        self.hosts = hosts
+        self.clock = clock
+        self.user_agent = user_agent
+        self.clock_offset_s = 0.0
+        self._key = key
+        self._secrets = [part for part in (key, *key.split(":")) if len(part) >= SECRET_CHARS_MIN]
+        self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
+        if None in self._origins:
+            raise InputError("each of fal's hosts has to be an http:// or https:// address without a user name")
+        self._client = http_client(transport)
+
+    async def ask(
+        self,
+        call: Call,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        token: str | None = None,
+        deadline_s: float = CALL_DEADLINE_S,
+        body_bytes_max: int = BODY_BYTES_MAX,
+    ) -> Answer:
+        """One request, its answer whatever its status code. CallFailed when none came, or not whole.
+
+        `token` goes in place of the key (uploads). Raises nothing of httpx.
+        """
+        try:
+            with anyio.fail_after(deadline_s):
+                request = self._client.build_request(
+                    method,
+                    url,
+                    params=params,
+                    content=content,
+                    headers={**self.headers(url, token=token), **(headers or {})},
+                )
+                response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+                try:
+                    self.note_date(response.headers)
+                    body = bytearray()
+                    is_whole = await read_body(response, body, body_bytes_max)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
+            verdict = transport_failure(call, exc)
+            raise CallFailed(
+                self.safe(f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {exc or type(exc).__name__})"),
+                action=verdict.action,
+                cause=verdict.cause,
+            ) from exc
+        if not is_whole:
+            raise CallFailed(
+                f"{call.value}: the answer of {origin(url)} is longer than {body_bytes_max} bytes",
+                action=Action.REPEAT,
+                cause="body_too_large",
+                status_code=response.status_code,
+            )
+        return Answer(status_code=response.status_code, headers=response.headers, content=bytes(body))
+
+    def headers(self, url: str, *, token: str | None = None) -> dict[str, str]:
+        """The headers of every request to `url`, which must be one of the configured hosts."""
+        assert origin(url) in self._origins, f"{origin(url)} is none of the hosts that the key may be sent to"
+        return {
+            "Authorization": f"Bearer {token}" if token else f"Key {self._key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a damaged or endless body stays what it looks like
+            "User-Agent": self.user_agent,
+        }
+
+    def note_date(self, headers: Mapping[str, str]) -> None:
+        """Learns fal's clock from an answer's Date: whole seconds, so an offset within one second is noise."""
+        theirs = parsed_http_date(headers.get("date"))
+        if theirs is not None:
+            self.clock_offset_s = float(round(theirs - self.clock()))
+
+    def safe(self, text: str) -> str:
+        """The text without the key or a half of it, whoever wrote it in there."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        return text
+
+    def safe_failure(self, failure: CallFailed) -> CallFailed:
+        """The same failure with its message made safe: fal's own words may quote what we sent."""
+        failure.message = self.safe(failure.message)
+        failure.args = (failure.message,)
+        return failure
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """A client that adds nothing of its own: no environment, no redirects, no cookies."""
+    no_cookies = http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=no_cookies,
+        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+    )
+
+
+async def read_body(response: httpx.Response, body: bytearray, bytes_max: int) -> bool:
+    """Reads a body into `body`, where what came before a break stays. False when there is more than the bound."""
+    async for chunk in response.aiter_bytes():
+        room = bytes_max - len(body)
+        body += chunk[:room]
+        if len(chunk) > room:
+            return False
+    return True
