@@ -1,8 +1,8 @@
 """What an attempt counts in money, and whether the next one fits under the cap. Pure; integer micro-dollars.
 
 An attempt's price is reserved when it is claimed and counts in full while it is open or in doubt. Its end settles it:
-a result, or a verdict that fal bills, keeps the price; one that fal does not bill releases it (as fal documents it: 5xx,
-a start timeout and what was never taken are free, a 422 is charged unless its billable units say 0).
+a result, or a verdict that fal bills, keeps the price; one that fal does not bill releases it. As fal documents
+it, 5xx, a start timeout and what was never taken are free; a 422 is charged unless its billable units say 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["fits", "settled", "usd"]
 
 
 def fits(*, exposure_micros: int, price_micros: int | None, cap_micros: int | None) -> bool:
-    """Whether one more attempt keeps settled + reserved + in doubt at or under the cap. An unknown price never fits one."""
+    """Whether one more attempt keeps settled + reserved + in doubt at or under the cap. An unknown price never fits."""
     if cap_micros is None:
         return True
     return price_micros is not None and exposure_micros + price_micros <= cap_micros

@@ -91,8 +91,8 @@ class ManifestError(InputError):
 class CallFailed(FalBatchError):
     """A call to fal gave no answer to go on with.
 
-    `action` is what to do next, `cause` a short stable name (`connect`, `http_429`, `account_locked`, …), `message` what
-    a person reads. `request_id` is set when even a damaged answer carried one. `is_billed` belongs to a verdict on an
+    `action` is what to do next, `cause` a short stable name (`connect`, `account_locked`, …), `message` what a person
+    reads. `request_id` is set when even a damaged answer carried one. `is_billed` belongs to a verdict on an
     accepted job: False when fal charges nothing, True when the price is due in full, None when nothing says (a job
     cancelled while it ran is to be counted as billed). `billable_units` is fal's own figure, as text. It never holds a
     key or a token.

@@ -207,8 +207,8 @@ def canonical_json(value: object) -> str:
 def job_key(endpoint: str, input: Input, take: int) -> str:
     """The job's name for ever: 32 hex digits of the SHA-256 of endpoint, input and take.
 
-    Data URIs enter by the hash of their bytes, local files already stand in the input by theirs, so neither a moved file
-    nor another spelling of the same bytes makes a new job.
+    Data URIs enter by the hash of their bytes, local files already stand in the input by theirs, so neither a moved
+    file nor another spelling of the same bytes makes a new job.
     """
     wanted = {"endpoint": endpoint, "input": _by_content(input), "take": take}
     return hashlib.sha256(canonical_json(wanted).encode()).hexdigest()[:32]

@@ -14,11 +14,13 @@ __all__ = ["Durations", "backoff_s", "may_resubmit", "status_wait_s"]
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 60.0
-RETRY_AFTER_MAX_S = 600.0  # a longer Retry-After is asked again after ten minutes: nothing should sleep a night on one header
+RETRY_AFTER_MAX_S = (
+    600.0  # a longer Retry-After is asked again after ten minutes: nothing should sleep a night on one header
+)
 
-RESUBMITS_MAX = {"downstream": 3, "default": 2, "unsent": 10**9}
-"""New attempts after verdicts that fal does not bill. What was never sent costs nothing and
-is no verdict: it is tried as long as the run goes on."""
+RESUBMITS_MAX = 2
+RESUBMITS_DOWNSTREAM_MAX = 3
+"""New attempts by themselves after verdicts that fal does not bill; a partner's outage often ends with the third."""
 
 STATUS_WAIT_MIN_S = 0.25
 STATUS_WAIT_MAX_S = 15.0
@@ -27,8 +29,11 @@ DURATIONS_KEPT = 200
 
 
 def backoff_s(failures: int, rng: random.Random, *, retry_after_s: float | None = None, is_long: bool = False) -> float:
-    """Seconds before the next try after `failures` failures (1 or more): 1, 2, 4 … 60 (times ten for a partner's outage),
-    with half to one and a half of jitter. A Retry-After is honoured as the least."""
+    """Seconds before the next try after `failures` failures (1 or more).
+
+    1, 2, 4 … 60 (times ten with `is_long`, a partner's outage), with half to one and a half of jitter. A Retry-After is
+    honoured as the least.
+    """
     assert failures >= 1
     scale = 10.0 if is_long else 1.0
     delay = min(BACKOFF_BASE_S * 2 ** min(failures - 1, 16), BACKOFF_MAX_S) * scale * (0.5 + rng.random())
@@ -37,10 +42,9 @@ def backoff_s(failures: int, rng: random.Random, *, retry_after_s: float | None 
     return delay
 
 
-def may_resubmit(failures: int, cause: str) -> bool:
-    """Whether a job that got its `failures`-th unbilled verdict in a row gets a new attempt by itself."""
-    kind = "downstream" if cause.startswith("downstream") else "default"
-    return failures <= RESUBMITS_MAX[kind]
+def may_resubmit(verdicts: int, cause: str) -> bool:
+    """Whether a job that got its `verdicts`-th unbilled verdict in a row gets a new attempt by itself."""
+    return verdicts <= (RESUBMITS_DOWNSTREAM_MAX if cause.startswith("downstream") else RESUBMITS_MAX)
 
 
 class Durations:

@@ -1,0 +1,30 @@
+"""The ledger: the SQLite file that remembers every job, attempt, event and file. The only SQL of the line.
+
+`schema` has the tables, `lock` keeps a second writer out, `read` answers questions, `write` has one method per
+transition. Every write is one transaction, durable before it returns.
+"""
+
+from batch.ledger.read import (
+    CampaignTotals,
+    LedgerReader,
+    Missing,
+    OpenJob,
+    Placement,
+    Planned,
+    RowResult,
+    open_reader,
+)
+from batch.ledger.write import Ledger, open_ledger
+
+__all__ = [
+    "CampaignTotals",
+    "Ledger",
+    "LedgerReader",
+    "Missing",
+    "OpenJob",
+    "Placement",
+    "Planned",
+    "RowResult",
+    "open_ledger",
+    "open_reader",
+]

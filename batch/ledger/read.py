@@ -1,0 +1,541 @@
+"""Questions to the ledger. Nothing here writes; a reader may ask while a run goes on in another process."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.errors import Blocked, InputError
+from batch.jobs import Artifact, Attempt, Row, Ticket, Upload
+from batch.ledger.schema import LEDGER_NAME, is_current
+from batch.states import State
+
+__all__ = [
+    "CampaignTotals",
+    "LedgerReader",
+    "Missing",
+    "OpenJob",
+    "Placement",
+    "Planned",
+    "RowResult",
+    "open_reader",
+]
+
+_WANTED = (
+    "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
+)
+_EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """A job as the ledger has it, with its newest attempt where one was made."""
+
+    id: int
+    key: str
+    endpoint: str
+    input: Mapping[str, Any]
+    take: int
+    price_micros: int | None
+    state: State
+    failures: int
+    verdicts: int
+    attempt: Attempt | None
+    ticket: Ticket | None
+    accepted_at: float | None
+    result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars."""
+
+    rows: int
+    jobs: int
+    new: int
+    done: int
+    under_way: int
+    failed: int
+    to_submit: int
+    estimate_micros: int
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignTotals:
+    """Where the rows of a campaign stand. The first eight fields add up to `rows`; superseded jobs are beside them."""
+
+    rows: int
+    fetched: int
+    paid_fetch_later: int
+    failed: int
+    cancelled: int
+    in_doubt: int
+    in_flight: int
+    waiting: int
+    not_started: int
+    failed_by_cause: Mapping[str, int]
+    superseded_open: int
+    superseded_in_doubt: int
+    settled_micros: int
+    reserved_micros: int
+    in_doubt_micros: int
+    unpriced_attempts: int
+
+    @property
+    def exposure_micros(self) -> int:
+        """What counts against the cap."""
+        return self.settled_micros + self.reserved_micros + self.in_doubt_micros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The row a job's files are named after. `row` is the ledger's own number of that row."""
+
+    row: int
+    row_id: str
+    address: str
+    stem: str
+    campaign: str
+    is_superseded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A row whose job is fetched but which has no file under its own name yet, and the files to link to."""
+
+    placement: Placement
+    job_id: int
+    attempt_id: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResult:
+    """What the ledger knows of one row's job, for the sheet."""
+
+    state: State
+    paths: tuple[str, ...]
+    sha256: tuple[str, ...]
+    seed: int | None
+    endpoint: str
+    request_id: str | None
+    cost_micros: int | None
+    attempts: int
+    submitted_at: float | None
+    finished_at: float | None
+    cause: str | None
+    message: str | None
+
+
+def open_reader(folder: Path) -> LedgerReader | None:
+    """The ledger in `folder`, read-only; None where there is none yet."""
+    path = folder / LEDGER_NAME
+    if not path.exists():
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{_uri_path(path)}?mode=ro", uri=True, isolation_level=None, timeout=30)
+        connection.row_factory = sqlite3.Row
+        if not is_current(connection):
+            raise InputError(f"{path} was made by another version of fal-batch; `fal-batch run` brings it up to date")
+    except sqlite3.Error as exc:
+        raise Blocked(f"{path} cannot be read: {exc}") from exc
+    return LedgerReader(connection, folder)
+
+
+def _uri_path(path: Path) -> str:
+    import urllib.parse
+
+    return urllib.parse.quote(str(path.resolve()))
+
+
+class LedgerReader:
+    """Answers about one ledger. `folder` is the state folder, which artifact paths are relative to."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self._db = connection
+        self.folder = folder
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._db.close()
+
+    def campaign_id(self, name: str) -> int | None:
+        """The campaign's number; None where the ledger has none of that name."""
+        found = self._db.execute("SELECT id FROM campaign WHERE name = ?", (name,)).fetchone()
+        return None if found is None else int(found["id"])
+
+    def campaigns(self) -> tuple[str, ...]:
+        """The names of all campaigns, in the order they were first run."""
+        return tuple(row["name"] for row in self._db.execute("SELECT name FROM campaign ORDER BY id"))
+
+    def reading(self, campaign_id: int) -> int:
+        """The number of the newest reading of the campaign's manifest."""
+        found = self._db.execute("SELECT reading FROM campaign WHERE id = ?", (campaign_id,)).fetchone()
+        return int(found["reading"])
+
+    def compare(self, rows: Iterable[Row]) -> Planned:
+        """What planning these rows would come to, without writing any of it. Memory: the keys of all jobs."""
+        tally = _Tally()
+        for row in rows:
+            found = self._db.execute("SELECT id, state FROM job WHERE key = ?", (row.job.key,)).fetchone()
+            tally.add(row, None if found is None else State(found["state"]))
+        return tally.planned()
+
+    def planned(self, campaign_id: int, *, new_after_id: int) -> Planned:
+        """What the newest reading comes to; jobs numbered above `new_after_id` count as new."""
+        query = """
+            SELECT state, id > :new AS is_new, count(*) AS jobs, sum(price_micros) AS price, sum(price_micros IS NULL) AS unpriced
+            FROM job WHERE id IN (SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading)
+            GROUP BY state, is_new"""
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "new": new_after_id}
+        groups = self._db.execute(query, names).fetchall()
+
+        def total(column: str, states: set[State], *, only_new: bool = False) -> int:
+            return sum(g[column] or 0 for g in groups if State(g["state"]) in states and (g["is_new"] or not only_new))
+
+        rows = self._db.execute("SELECT count(*) FROM row WHERE campaign_id = :campaign AND reading = :reading", names)
+        to_do = {State.PLANNED, State.WAITING}
+        return Planned(
+            rows=rows.fetchone()[0],
+            jobs=total("jobs", set(State)),
+            new=total("jobs", set(State), only_new=True),
+            done=total("jobs", {State.FETCHED}),
+            under_way=total("jobs", set(State) - to_do - {State.FETCHED, State.FAILED, State.CANCELLED}),
+            failed=total("jobs", {State.FAILED, State.CANCELLED}),
+            to_submit=total("jobs", to_do),
+            estimate_micros=total("price", to_do),
+            unpriced=total("unpriced", to_do),
+        )
+
+    def totals(self, campaign_id: int) -> CampaignTotals:
+        """Where every row of the newest reading stands, and the campaign's money."""
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
+        by_state: dict[str, int] = {}
+        causes: dict[str, int] = {}
+        query = """
+            SELECT job.state, job.fal_status = 'COMPLETED' AS is_complete, job.cause, count(*) AS n
+            FROM row JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = :campaign AND row.reading = :reading GROUP BY 1, 2, 3"""
+        for state, is_complete, cause, n in self._db.execute(query, names):
+            name = "paid" if state == "completed" or (state == "submitted" and is_complete) else state
+            by_state[name] = by_state.get(name, 0) + n
+            if state == "failed":
+                causes[cause or "unknown"] = causes.get(cause or "unknown", 0) + n
+        superseded = dict(
+            self._db.execute(
+                f"""SELECT job.state = 'in_doubt', count(*) FROM job
+                WHERE job.state IN ('submitting', 'submitted', 'completed', 'in_doubt')
+                AND {_EVER_WANTED} AND NOT {_WANTED} GROUP BY 1""",
+                names,
+            ).fetchall()
+        )
+        return CampaignTotals(
+            rows=sum(by_state.values()),
+            fetched=by_state.get("fetched", 0),
+            paid_fetch_later=by_state.get("paid", 0),
+            failed=by_state.get("failed", 0),
+            cancelled=by_state.get("cancelled", 0),
+            in_doubt=by_state.get("in_doubt", 0),
+            in_flight=by_state.get("submitting", 0) + by_state.get("submitted", 0),
+            waiting=by_state.get("waiting", 0),
+            not_started=by_state.get("planned", 0),
+            failed_by_cause=dict(sorted(causes.items())),
+            superseded_open=superseded.get(0, 0),
+            superseded_in_doubt=superseded.get(1, 0),
+            **self._money(campaign_id),
+        )
+
+    def exposure_micros(self, campaign_id: int) -> int:
+        """Settled + reserved + in doubt: what the campaign's cap is held against."""
+        found = self._db.execute("SELECT sum(cost_micros) FROM attempt WHERE campaign_id = ?", (campaign_id,))
+        return int(found.fetchone()[0] or 0)
+
+    def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
+        """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""
+        where = f"job.state IN ('submitted', 'completed') AND job.due_at <= :now AND {_EVER_WANTED}"
+        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
+
+    def claimable(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
+        """Jobs that a row of the newest reading wants and that may be submitted now, in the order they were planned."""
+        where = f"job.state IN ('planned', 'waiting') AND job.due_at <= :now AND {_WANTED}"
+        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
+
+    def next_due(self, campaign_id: int, states: frozenset[State], *, except_ids: Sequence[int] = ()) -> float | None:
+        """When the earliest job in one of `states` is due; None where there is none."""
+        wanted = _WANTED if states <= {State.PLANNED, State.WAITING} else _EVER_WANTED
+        marks = ", ".join(f"'{state.value}'" for state in sorted(states, key=lambda state: state.value))
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "except_ids": json.dumps(list(except_ids)),
+        }
+        query = f"""SELECT due_at FROM job WHERE state IN ({marks}) AND {wanted}
+            AND id NOT IN (SELECT value FROM json_each(:except_ids)) ORDER BY due_at LIMIT 1"""
+        found = self._db.execute(query, names).fetchone()
+        return None if found is None else float(found[0])
+
+    def in_doubt(self, campaign_id: int | None = None) -> list[tuple[Attempt, str | None]]:
+        """The attempts in doubt (of one campaign's jobs, or all), oldest first, with the id a damaged answer showed."""
+        query = """SELECT attempt.*, job.key, job.endpoint FROM attempt JOIN job ON job.id = attempt.job_id
+            WHERE job.state = 'in_doubt' AND attempt.ended_at IS NULL"""
+        names: dict[str, object] = {}
+        if campaign_id is not None:
+            query += f" AND {_EVER_WANTED}"
+            names = {"campaign": campaign_id}
+        found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
+        return [(_attempt(row), row["seen_request_id"]) for row in found]
+
+    def known_request_ids(self, request_ids: Iterable[str]) -> frozenset[str]:
+        """Which of these ids an attempt of this ledger has."""
+        known = set()
+        for request_id in request_ids:
+            if self._db.execute("SELECT 1 FROM attempt WHERE request_id = ?", (request_id,)).fetchone():
+                known.add(request_id)
+        return frozenset(known)
+
+    def job(self, job_id: int) -> OpenJob:
+        """One job with its newest attempt."""
+        found = self._db.execute(f"{_JOB_WITH_ATTEMPT} WHERE job.id = ?", (job_id,)).fetchone()
+        assert found is not None, f"job {job_id} is in the ledger"
+        return _open_job(found)
+
+    def upload(self, sha256: str) -> tuple[Path, int, str, Upload | None]:
+        """A local file by its content: where it was read last, its size and type, and its URL where fal has it."""
+        found = self._db.execute("SELECT * FROM upload WHERE sha256 = ?", (sha256,)).fetchone()
+        assert found is not None, "planning a job records its files"
+        upload = None
+        if found["url"] is not None:
+            upload = Upload(
+                sha256=sha256, url=found["url"], uploaded_at=found["uploaded_at"], expires_at=found["expires_at"]
+            )
+        return Path(found["path"]), found["size_bytes"], found["media_type"], upload
+
+    def placement(self, campaign_id: int, job_id: int) -> Placement:
+        """The row whose name the job's files get: the first that wants it now, else the newest that did."""
+        query = """SELECT row.*, campaign.name, row.reading = campaign.reading AS is_wanted
+            FROM row JOIN campaign ON campaign.id = row.campaign_id WHERE row.job_id = ? AND row.campaign_id = ?
+            ORDER BY row.reading DESC, row.position LIMIT 1"""
+        found = self._db.execute(query, (job_id, campaign_id)).fetchone()
+        assert found is not None, "a job of a campaign has a row in it"
+        return _placement(found)
+
+    def artifacts(self, job_id: int, attempt_id: int, row: int) -> dict[str, tuple[str, bool]]:
+        """The files reserved for a row: place -> (path, whether it is saved)."""
+        query = "SELECT place, path, saved_at FROM artifact WHERE job_id = ? AND attempt_id = ? AND row_id = ?"
+        return {
+            r["place"]: (r["path"], r["saved_at"] is not None)
+            for r in self._db.execute(query, (job_id, attempt_id, row))
+        }
+
+    def is_taken(self, path_folded: str) -> bool:
+        """Whether an artifact has that name, in a case-blind sense."""
+        return self._db.execute("SELECT 1 FROM artifact WHERE path_folded = ?", (path_folded,)).fetchone() is not None
+
+    def missing(self, campaign_id: int) -> Iterator[Missing]:
+        """Rows of the newest reading whose job has files, but none under the row's own name."""
+        query = """SELECT row.*, campaign.name, 1 AS is_wanted FROM row JOIN campaign ON campaign.id = row.campaign_id
+            JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = :campaign AND row.reading = campaign.reading AND job.state = 'fetched'
+            AND NOT EXISTS (SELECT 1 FROM artifact WHERE artifact.row_id = row.id AND artifact.saved_at IS NOT NULL)
+            ORDER BY row.position"""
+        for row in self._db.execute(query, {"campaign": campaign_id}).fetchall():
+            saved = self._saved(row["job_id"])
+            if saved:
+                attempt_id, artifacts = saved
+                yield Missing(
+                    placement=_placement(row), job_id=row["job_id"], attempt_id=attempt_id, artifacts=artifacts
+                )
+
+    def result_of(self, campaign_id: int, key: str, row_id: str, take: int) -> RowResult | None:
+        """What is known of the job that a row wants; None where the ledger has no such job."""
+        found = self._db.execute(f"{_JOB_WITH_ATTEMPT} WHERE job.key = ?", (key,)).fetchone()
+        if found is None:
+            return None
+        query = """SELECT artifact.path, artifact.sha256 FROM artifact JOIN row ON row.id = artifact.row_id
+            WHERE artifact.job_id = ? AND artifact.saved_at IS NOT NULL
+            AND row.campaign_id = ? AND row.row_id = ? AND row.take = ? ORDER BY artifact.id"""
+        files = self._db.execute(query, (found["job_id"], campaign_id, row_id, take)).fetchall()
+        money = self._db.execute(
+            "SELECT sum(cost_micros), count(*) FROM attempt WHERE job_id = ?", (found["job_id"],)
+        ).fetchone()
+        finished = self._db.execute(
+            "SELECT max(at) FROM event WHERE job_id = ? AND now IN ('fetched', 'failed', 'cancelled')",
+            (found["job_id"],),
+        ).fetchone()
+        state = State(found["state"])
+        has_failed = state not in {State.FETCHED, State.COMPLETED, State.SUBMITTED}
+        return RowResult(
+            state=state,
+            paths=tuple(row["path"] for row in files),
+            sha256=tuple(row["sha256"] for row in files),
+            seed=_seed(found),
+            endpoint=found["endpoint"],
+            request_id=found["request_id"],
+            cost_micros=money[0],
+            attempts=money[1],
+            submitted_at=found["submitting_at"],
+            finished_at=finished[0],
+            cause=found["job_cause"] if has_failed else None,
+            message=found["job_message"] if has_failed else None,
+        )
+
+    def _money(self, campaign_id: int) -> dict[str, int]:
+        query = """SELECT sum(CASE WHEN is_settled THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN cost_micros ELSE 0 END),
+              sum(cost_micros IS NULL)
+            FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = ?"""
+        settled, reserved, in_doubt, unpriced = self._db.execute(query, (campaign_id,)).fetchone()
+        return {
+            "settled_micros": settled or 0,
+            "reserved_micros": reserved or 0,
+            "in_doubt_micros": in_doubt or 0,
+            "unpriced_attempts": unpriced or 0,
+        }
+
+    def _open_jobs(
+        self, where: str, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int]
+    ) -> list[OpenJob]:
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "now": now,
+            "limit": limit,
+            "except_ids": json.dumps(list(except_ids)),
+        }
+        query = f"""{_JOB_WITH_ATTEMPT} WHERE {where}
+            AND job.id NOT IN (SELECT value FROM json_each(:except_ids)) ORDER BY job.id LIMIT :limit"""
+        return [_open_job(row) for row in self._db.execute(query, names)]
+
+    def _saved(self, job_id: int) -> tuple[int, tuple[Artifact, ...]] | None:
+        """The files of the first row that has them saved."""
+        query = """SELECT * FROM artifact WHERE job_id = :job AND saved_at IS NOT NULL AND row_id =
+            (SELECT row_id FROM artifact WHERE job_id = :job AND saved_at IS NOT NULL ORDER BY id LIMIT 1)
+            ORDER BY id"""
+        found = self._db.execute(query, {"job": job_id}).fetchall()
+        if not found:
+            return None
+        artifacts = tuple(
+            Artifact(
+                path=row["path"],
+                place=row["place"],
+                url=row["url"],
+                sha256=row["sha256"],
+                size_bytes=row["size_bytes"],
+                media_type=row["media_type"],
+            )
+            for row in found
+        )
+        return found[0]["attempt_id"], artifacts
+
+
+# load-bearing: the job's columns stand first, because a name that both tables have reads as the first of them.
+_JOB_WITH_ATTEMPT = """
+    SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price, job.state,
+      job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
+    FROM job LEFT JOIN attempt ON attempt.job_id = job.id
+      AND attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"""
+
+
+class _Tally:
+    """Counts what planning would come to, row by row."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, State | None] = {}
+        self._rows = 0
+        self._estimate = 0
+        self._unpriced = 0
+
+    def add(self, row: Row, state: State | None) -> None:
+        self._rows += 1
+        if row.job.key in self._seen:
+            return
+        self._seen[row.job.key] = state
+        if state in (None, State.PLANNED, State.WAITING):
+            self._estimate += row.job.price_micros or 0
+            self._unpriced += row.job.price_micros is None
+
+    def planned(self) -> Planned:
+        states = list(self._seen.values())
+        to_submit = sum(state in (None, State.PLANNED, State.WAITING) for state in states)
+        failed = sum(state in (State.FAILED, State.CANCELLED) for state in states)
+        done = states.count(State.FETCHED)
+        return Planned(
+            rows=self._rows,
+            jobs=len(states),
+            new=states.count(None),
+            done=done,
+            under_way=len(states) - to_submit - failed - done,
+            failed=failed,
+            to_submit=to_submit,
+            estimate_micros=self._estimate,
+            unpriced=self._unpriced,
+        )
+
+
+def _open_job(row: sqlite3.Row) -> OpenJob:
+    has_ticket = row["request_id"] is not None
+    return OpenJob(
+        id=row["job_id"],
+        key=row["key"],
+        endpoint=row["endpoint"],
+        input=json.loads(row["input"]),
+        take=row["take"],
+        price_micros=row["job_price"],
+        state=State(row["state"]),
+        failures=row["failures"],
+        verdicts=row["verdicts"],
+        attempt=None if row["number"] is None else _attempt(row),
+        ticket=Ticket(
+            request_id=row["request_id"],
+            status_url=row["status_url"],
+            response_url=row["response_url"],
+            cancel_url=row["cancel_url"],
+        )
+        if has_ticket
+        else None,
+        accepted_at=row["accepted_at"],
+        result=None if row["result"] is None else json.loads(row["result"]),
+    )
+
+
+def _attempt(row: sqlite3.Row) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        job_id=row["job_id"],
+        job_key=row["key"],
+        number=row["number"],
+        endpoint=row["endpoint"],
+        body=json.loads(row["body"]),
+        price_micros=row["price_micros"],
+        start_timeout_s=row["start_timeout_s"],
+        run_timeout_s=row["run_timeout_s"],
+        submitting_at=row["submitting_at"],
+        closed_at=row["closed_at"],
+        request_id=row["request_id"],
+    )
+
+
+def _placement(row: sqlite3.Row) -> Placement:
+    return Placement(
+        row=row["id"],
+        row_id=row["row_id"],
+        address=row["address"],
+        stem=row["stem"],
+        campaign=row["name"],
+        is_superseded=not row["is_wanted"],
+    )
+
+
+def _seed(row: sqlite3.Row) -> int | None:
+    """The seed the model says it used, else the one that was asked for."""
+    for text in (row["result"], row["input"]):
+        value = json.loads(text).get("seed") if text else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None

@@ -1,0 +1,184 @@
+"""The ledger's tables, as numbered migrations that the file itself records. Imports states only.
+
+What the code promises is said again here as CHECKs and unique indexes, so that an illegal row cannot be written. Times
+are seconds since 1970, UTC; money is integer micro-dollars; hashes are lower-case hex SHA-256.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from batch.states import FINAL, State
+
+__all__ = ["LEDGER_NAME", "is_current", "migrate"]
+
+LEDGER_NAME = "ledger.db"
+
+_MIGRATION_SET = "fal-batch"
+_NEWEST = "0001_tables"
+
+
+def _names(states: frozenset[State] | type[State]) -> str:
+    return ", ".join(sorted(f"'{state.value}'" for state in states))
+
+
+_TABLES = f"""
+CREATE TABLE ledger (                   -- one row: what this file belongs to
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  queue_url TEXT NOT NULL,              -- a ledger made for one queue refuses another
+  created_at REAL NOT NULL
+);
+CREATE TABLE campaign (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  manifest TEXT NOT NULL,               -- its path, relative to the state folder
+  reading INTEGER NOT NULL DEFAULT 0,   -- number of the newest reading of the manifest
+  created_at REAL NOT NULL
+);
+CREATE TABLE job (                      -- what is wanted, and where it stands
+  id INTEGER PRIMARY KEY,
+  key TEXT NOT NULL UNIQUE CHECK (length(key) = 32),
+  endpoint TEXT NOT NULL,
+  input TEXT NOT NULL CHECK (json_valid(input)),
+  take INTEGER NOT NULL CHECK (take >= 1),
+  price_micros INTEGER CHECK (price_micros >= 0),
+  state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ({_names(State)})),
+  fal_status TEXT CHECK (fal_status IN ('IN_QUEUE', 'IN_PROGRESS', 'COMPLETED')),
+  due_at REAL NOT NULL DEFAULT 0,       -- not looked at before
+  failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- of looks and uploads, in a row
+  verdicts INTEGER NOT NULL DEFAULT 0 CHECK (verdicts >= 0),  -- that fal did not bill, in a row
+  cause TEXT,                           -- short stable name of what went wrong last
+  message TEXT,                         -- the same for a person
+  planned_at REAL NOT NULL
+);
+CREATE INDEX job_claimable ON job (id) WHERE state IN ('planned', 'waiting');
+CREATE INDEX job_following ON job (id) WHERE state IN ('submitted', 'completed');
+CREATE INDEX job_doubtful ON job (id) WHERE state IN ('submitting', 'in_doubt');
+CREATE TABLE row (                      -- a line of a manifest (one take of it) and the job it wants
+  id INTEGER PRIMARY KEY,
+  campaign_id INTEGER NOT NULL REFERENCES campaign (id),
+  row_id TEXT NOT NULL,
+  take INTEGER NOT NULL,
+  job_id INTEGER NOT NULL REFERENCES job (id),
+  reading INTEGER NOT NULL,             -- wanted while it is the campaign's newest
+  position INTEGER NOT NULL,
+  address TEXT NOT NULL,
+  stem TEXT NOT NULL,                   -- the wanted file name without its ending
+  UNIQUE (campaign_id, row_id, take, job_id)
+);
+CREATE INDEX row_job ON row (job_id);
+CREATE TABLE attempt (                  -- one submission: at most one paid request
+  id INTEGER PRIMARY KEY,
+  job_id INTEGER NOT NULL REFERENCES job (id),
+  campaign_id INTEGER NOT NULL REFERENCES campaign (id),  -- whose cap it counts under
+  number INTEGER NOT NULL CHECK (number >= 1),
+  body TEXT NOT NULL CHECK (json_valid(body)),            -- exactly what is sent
+  price_micros INTEGER CHECK (price_micros >= 0),         -- reserved at the claim
+  cost_micros INTEGER CHECK (cost_micros >= 0),           -- what counts now: reserved, then settled, 0 when free
+  is_settled INTEGER NOT NULL DEFAULT 0 CHECK (is_settled IN (0, 1)),
+  start_timeout_s REAL NOT NULL CHECK (start_timeout_s > 1),
+  run_timeout_s REAL NOT NULL CHECK (run_timeout_s >= 0),
+  submitting_at REAL NOT NULL,          -- committed before the POST
+  closed_at REAL,                       -- the POST was not open any more
+  accepted_at REAL,
+  ended_at REAL,                        -- its verdict is known: it is not live any more
+  seen_request_id TEXT,                 -- from the header of a damaged answer, not yet confirmed
+  request_id TEXT,
+  status_url TEXT,
+  response_url TEXT,
+  cancel_url TEXT,
+  end_event TEXT,                       -- how it ended, in the words of the transition table
+  cause TEXT,
+  message TEXT,
+  billable_units TEXT,
+  result TEXT CHECK (json_valid(result)),
+  UNIQUE (job_id, number),
+  CHECK ((request_id IS NULL) = (accepted_at IS NULL)),
+  CHECK ((request_id IS NULL) = (response_url IS NULL)),
+  CHECK (request_id IS NULL OR closed_at IS NOT NULL),
+  CHECK ((ended_at IS NULL) = (end_event IS NULL)),
+  CHECK (result IS NULL OR request_id IS NOT NULL)
+);
+CREATE UNIQUE INDEX attempt_request ON attempt (request_id) WHERE request_id IS NOT NULL;
+CREATE UNIQUE INDEX attempt_live ON attempt (job_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_money ON attempt (campaign_id, cost_micros);
+CREATE TABLE event (                    -- append-only: a job's state is what its events add up to, from 'planned' on
+  id INTEGER PRIMARY KEY,
+  job_id INTEGER NOT NULL REFERENCES job (id),
+  attempt_id INTEGER REFERENCES attempt (id),
+  event TEXT NOT NULL,
+  was TEXT NOT NULL CHECK (was IN ({_names(State)})),
+  now TEXT NOT NULL CHECK (now IN ({_names(State)})),
+  at REAL NOT NULL,
+  why TEXT
+);
+CREATE INDEX event_job ON event (job_id);
+CREATE TABLE artifact (                 -- one file: reserved before its download, with its hash once it is whole
+  id INTEGER PRIMARY KEY,
+  job_id INTEGER NOT NULL REFERENCES job (id),
+  attempt_id INTEGER NOT NULL REFERENCES attempt (id),
+  row_id INTEGER NOT NULL REFERENCES row (id),
+  place TEXT NOT NULL,                  -- where the File object stands in the result
+  path TEXT NOT NULL,                   -- relative to the state folder where it lies inside
+  path_folded TEXT NOT NULL UNIQUE,     -- no two names that a case-blind file system takes for one
+  url TEXT NOT NULL,
+  sha256 TEXT,
+  size_bytes INTEGER,
+  media_type TEXT,
+  saved_at REAL,
+  UNIQUE (row_id, attempt_id, place),
+  CHECK ((saved_at IS NULL) = (sha256 IS NULL)),
+  CHECK ((saved_at IS NULL) = (size_bytes IS NULL))
+);
+CREATE INDEX artifact_job ON artifact (job_id);
+CREATE TABLE upload (                   -- a local file by its content, and where fal can read it
+  sha256 TEXT PRIMARY KEY,
+  path TEXT NOT NULL,                   -- where it was read last
+  size_bytes INTEGER NOT NULL,
+  media_type TEXT NOT NULL,
+  url TEXT,
+  uploaded_at REAL,
+  expires_at REAL
+) WITHOUT ROWID;
+"""
+
+assert {state.value for state in FINAL} == {"fetched", "failed", "cancelled"}, "the partial indexes above name the rest"
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the newest migration is recorded; asked first, because importing sqlite-utils takes a second."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+    if known is None:
+        return False
+    found = connection.execute(
+        "SELECT 1 FROM _sqlite_migrations WHERE migration_set = ? AND name = ?", (_MIGRATION_SET, _NEWEST)
+    ).fetchone()
+    return found is not None
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the newest schema; each migration is recorded in the transaction that makes it."""
+    if is_current(connection):
+        return
+    import sqlite_utils
+
+    migrations = sqlite_utils.Migrations(_MIGRATION_SET)
+
+    @migrations(name=_NEWEST)
+    def tables(db: sqlite_utils.Database) -> None:
+        for statement in _statements(_TABLES):
+            db.execute(statement)
+
+    migrations.apply(sqlite_utils.Database(connection))
+
+
+def _statements(script: str) -> list[str]:
+    """The script's statements one by one: executescript would commit the migration's own transaction."""
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current.strip())
+            current = ""
+    assert not current.strip(), "the script ends with a whole statement"
+    return statements

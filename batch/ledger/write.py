@@ -1,0 +1,560 @@
+"""Writing the ledger: planning, claiming, and one method per transition of the table in `states`.
+
+Each method is one transaction that is durable (synchronous=FULL) before it returns: a guarded update of the job, the
+attempt's columns that go with it, and an appended event. A step that the table does not allow is a LedgerFault naming
+the job, and changes nothing. Nothing here waits, and nothing here decides what is to be done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from batch import budget
+from batch.errors import Blocked, InputError, LedgerFault
+from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
+from batch.ledger import lock
+from batch.ledger.read import LedgerReader, OpenJob, Placement, Planned
+from batch.ledger.schema import LEDGER_NAME, migrate
+from batch.states import Event, IllegalTransition, State, next_state
+
+__all__ = ["SUBMIT_OPEN_S", "Ledger", "Listener", "open_ledger"]
+
+Listener = Callable[[int, State, State], None]
+"""Told of every transition after it is durable: job number, was, now."""
+
+SUBMIT_OPEN_S = 75.0
+"""Longest time from the claim until the POST can reach fal no more: the submit's own deadline (60 s) and its grace. An
+attempt that a crash left behind is taken to have been open that long, or until it was found."""
+
+PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
+MESSAGE_CHARS_MAX = 500
+
+
+@contextmanager
+def open_ledger(folder: Path, *, queue_url: str, command: str, clock: Callable[[], float]) -> Iterator[Ledger]:
+    """The ledger in `folder`, made or brought up to date where needed, held alone while the body runs.
+
+    LedgerBusy when another process holds it, InputError when it belongs to another queue, Blocked when the file cannot
+    be written.
+    """
+    with lock.held(folder, command):
+        try:
+            connection = _connect(folder / LEDGER_NAME)
+        except sqlite3.Error as exc:
+            raise Blocked(f"{folder / LEDGER_NAME} cannot be opened for writing: {exc}") from exc
+        try:
+            _claim_host(connection, folder, queue_url, clock())
+            yield Ledger(connection, folder, clock)
+        finally:
+            connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    migrate(connection)
+    return connection
+
+
+def _claim_host(connection: sqlite3.Connection, folder: Path, queue_url: str, at: float) -> None:
+    found = connection.execute("SELECT queue_url FROM ledger").fetchone()
+    if found is None:
+        connection.execute("INSERT INTO ledger (id, queue_url, created_at) VALUES (1, ?, ?)", (queue_url, at))
+    elif found["queue_url"] != queue_url:
+        raise InputError(
+            f"the ledger in {folder} belongs to {found['queue_url']}, not to {queue_url}; "
+            "give this queue a state folder of its own with --state DIR"
+        )
+
+
+class Ledger(LedgerReader):
+    """The one writer of a ledger. `clock` is seconds since 1970, UTC; `listener` hears of every transition."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path, clock: Callable[[], float]) -> None:
+        super().__init__(connection, folder)
+        self._clock = clock
+        self.listener: Listener | None = None
+
+    # --- planning ---
+
+    def campaign(self, name: str, manifest: Path) -> int:
+        """The number of the campaign, made where it is new. InputError when the name belongs to another manifest."""
+        path = os.path.relpath(manifest.resolve(), self.folder.resolve())
+        found = self._db.execute("SELECT id, manifest FROM campaign WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            with self._transaction():
+                made = self._db.execute(
+                    "INSERT INTO campaign (name, manifest, created_at) VALUES (?, ?, ?)", (name, path, self._clock())
+                )
+            assert made.lastrowid is not None
+            return made.lastrowid
+        if found["manifest"] != path:
+            first = (self.folder / found["manifest"]).resolve()
+            raise InputError(
+                f"the campaign {name!r} belongs to {first}, and this is {manifest}; "
+                "name this one with --campaign NAME (or `name:` in its YAML file)"
+            )
+        return int(found["id"])
+
+    def plan(self, campaign_id: int, rows: Iterable[Row]) -> Planned:
+        """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it.
+
+        Jobs already known keep their state; rows of an older reading stay, unwanted from now on.
+        """
+        newest = self._db.execute("SELECT coalesce(max(id), 0) FROM job").fetchone()[0]
+        reading = self.reading(campaign_id) + 1
+        self._db.execute("PRAGMA synchronous = NORMAL")  # no money hangs on a plan: it can be read again
+        try:
+            with self._transaction():
+                for chunk in _chunks(rows, PLANNING_CHUNK):
+                    self._plan_chunk(campaign_id, reading, chunk)
+                self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
+        return self.planned(campaign_id, new_after_id=newest)
+
+    def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:
+        at = self._clock()
+        self._db.executemany(
+            """INSERT INTO job (key, endpoint, input, take, price_micros, planned_at) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (key) DO UPDATE SET price_micros = excluded.price_micros
+            WHERE state IN ('planned', 'waiting') AND price_micros IS NOT excluded.price_micros""",
+            [
+                (r.job.key, r.job.endpoint, canonical_json(r.job.input), r.job.take, r.job.price_micros, at)
+                for r in rows
+            ],
+        )
+        self._db.executemany(
+            """INSERT INTO row (campaign_id, row_id, take, job_id, reading, position, address, stem)
+            SELECT ?, ?, ?, job.id, ?, ?, ?, ? FROM job WHERE key = ?
+            ON CONFLICT (campaign_id, row_id, take, job_id) DO UPDATE SET reading = excluded.reading,
+              position = excluded.position, address = excluded.address, stem = excluded.stem""",
+            [(campaign_id, r.id, r.job.take, reading, r.position, r.address, r.stem, r.job.key) for r in rows],
+        )
+        files = {file.sha256: file for r in rows for file in r.job.files}
+        self._db.executemany(
+            """INSERT INTO upload (sha256, path, size_bytes, media_type) VALUES (?, ?, ?, ?)
+            ON CONFLICT (sha256) DO UPDATE SET path = excluded.path WHERE path != excluded.path""",
+            [(f.sha256, str(f.path.resolve()), f.size_bytes, f.media_type) for f in files.values()],
+        )
+
+    # --- submitting ---
+
+    def claimed(
+        self,
+        job: OpenJob,
+        *,
+        campaign_id: int,
+        body: Mapping[str, Any],
+        start_timeout_s: float,
+        run_timeout_s: float,
+        cap_micros: int | None,
+    ) -> Attempt | None:
+        """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room.
+
+        LedgerFault when no row of the newest reading wants the job.
+        """
+        at = self._clock()
+        with self._transaction():
+            if not budget.fits(
+                exposure_micros=self.exposure_micros(campaign_id), price_micros=job.price_micros, cap_micros=cap_micros
+            ):
+                return None
+            self._must_be_wanted(job.id, campaign_id)
+            found = self._db.execute("SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = ?", (job.id,))
+            number = found.fetchone()[0] + 1
+            made = self._db.execute(
+                """INSERT INTO attempt (job_id, campaign_id, number, body, price_micros, cost_micros, start_timeout_s,
+                run_timeout_s, submitting_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                (
+                    job.id,
+                    campaign_id,
+                    number,
+                    json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+                    job.price_micros,
+                    job.price_micros,
+                    start_timeout_s,
+                    run_timeout_s,
+                    at,
+                ),
+            )
+            assert made.lastrowid is not None
+            was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at)
+        self._tell(job.id, was, now)
+        return Attempt(
+            id=made.lastrowid,
+            job_id=job.id,
+            job_key=job.key,
+            number=number,
+            endpoint=job.endpoint,
+            body=body,
+            price_micros=job.price_micros,
+            start_timeout_s=start_timeout_s,
+            run_timeout_s=run_timeout_s,
+            submitting_at=at,
+        )
+
+    def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
+        """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
+        columns = {**self._ticket_columns(ticket), "closed_at": self._clock()}
+        self._move(attempt, Event.ACCEPTED, attempt_set=columns, job_set={"due_at": 0.0, "failures": 0})
+
+    def unsent(self, attempt: Attempt, *, due_at: float, cause: str, message: str) -> None:
+        """Nothing reached fal: free of charge, and due again at `due_at`."""
+        self._move(attempt, Event.UNSENT, cause=cause, message=message, ends=True, cost=0, job_set={"due_at": due_at})
+
+    def released(self, attempt: Attempt, *, cause: str, message: str) -> None:
+        """The account or the endpoint was refused: the job is as if it had never been claimed."""
+        self._move(attempt, Event.RELEASED, cause=cause, message=message, ends=True, cost=0)
+
+    def refused(self, attempt: Attempt, *, cause: str, message: str) -> None:
+        """fal refused this very job at the submit: nothing was taken, and it will not be tried again by itself."""
+        self._move(attempt, Event.REFUSED, cause=cause, message=message, ends=True, cost=0)
+
+    def doubted(self, attempt: Attempt, *, cause: str, message: str, seen_request_id: str | None = None) -> None:
+        """The POST was sent and its answer not seen. The price stays reserved."""
+        self._move(
+            attempt,
+            Event.DOUBTED,
+            cause=cause,
+            message=message,
+            attempt_set={"closed_at": self._clock(), "seen_request_id": seen_request_id},
+        )
+
+    def doubt_what_a_crash_left(self) -> int:
+        """At the start: every attempt still `submitting` was cut off in its POST and is in doubt. How many there were."""
+        query = (
+            "SELECT attempt.id, attempt.job_id, attempt.submitting_at FROM attempt JOIN job ON job.id = attempt.job_id"
+        )
+        found = self._db.execute(f"{query} WHERE job.state = 'submitting' AND attempt.ended_at IS NULL").fetchall()
+        for row in found:
+            now = self._clock()
+            latest = row["submitting_at"] + SUBMIT_OPEN_S
+            closed_at = min(now, latest) if now >= row["submitting_at"] else latest
+            with self._transaction():
+                was, state = self._step(
+                    row["job_id"],
+                    Event.DOUBTED,
+                    attempt_id=row["id"],
+                    at=now,
+                    why="the program ended during the submit",
+                    job_set={"cause": "interrupted", "message": "the program ended during the submit"},
+                    attempt_set={"closed_at": closed_at, "cause": "interrupted"},
+                )
+            self._tell(row["job_id"], was, state)
+        return len(found)
+
+    # --- attempts in doubt ---
+
+    def adopted(self, attempt: Attempt, ticket: Ticket, *, why: str) -> None:
+        """The lost attempt was found at fal: from here on as if its answer had come."""
+        self._move(
+            attempt,
+            Event.ADOPTED,
+            message=why,
+            attempt_set=self._ticket_columns(ticket),
+            job_set={"due_at": 0.0, "cause": None, "message": None},
+        )
+
+    def proved_absent(self, attempt: Attempt, *, why: str) -> None:
+        """It is proved that fal never took the attempt: planned again, free of charge."""
+        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=_AS_NEW)
+
+    def given_up(self, attempt: Attempt, *, why: str) -> None:
+        """The user wants a new attempt without knowing of this one. Its price stays counted: fal may have taken it."""
+        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=_AS_NEW)
+
+    def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
+        """Nothing was decided; `why` is for the person who asks."""
+        self._db.execute(
+            "UPDATE job SET message = ? WHERE id = ? AND state = 'in_doubt' AND message IS NOT ?",
+            (why, attempt.job_id, why),
+        )
+
+    # --- following ---
+
+    def seen(self, job_id: int, fal_status: str) -> None:
+        """fal's own word for where the job stands; a column, not a state. Not worth a durable commit of its own."""
+        self._db.execute("UPDATE job SET fal_status = ? WHERE id = ? AND state = 'submitted'", (fal_status, job_id))
+
+    def postponed(self, job_id: int, *, due_at: float, failures: int, cause: str, message: str) -> None:
+        """Look at the job again at `due_at`; its state stays (paid, fetch later)."""
+        self._db.execute(
+            "UPDATE job SET due_at = ?, failures = ?, cause = ?, message = ? WHERE id = ?",
+            (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], job_id),
+        )
+
+    def completed(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The result is safe from here on, and the attempt is paid for."""
+        cost = budget.settled(price_micros=attempt.price_micros, is_billed=True, billable_units=outcome.billable_units)
+        self._move(
+            attempt,
+            Event.COMPLETED,
+            ends=True,
+            cost=cost,
+            attempt_set={
+                "result": json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":")),
+                "billable_units": outcome.billable_units,
+            },
+            job_set={"fal_status": "COMPLETED", "failures": 0, "due_at": 0.0, "cause": None, "message": None},
+        )
+
+    def result_renewed(self, attempt: Attempt, outcome: Outcome) -> None:
+        """fal's result names other URLs now: its files may be there."""
+        text = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
+        self._db.execute("UPDATE attempt SET result = ? WHERE id = ? AND result IS NOT NULL", (text, attempt.id))
+
+    def retryable(self, attempt: Attempt, *, due_at: float, verdicts: int, cause: str, message: str) -> None:
+        """A verdict that fal does not bill: a new attempt is due at `due_at`."""
+        self._move(
+            attempt,
+            Event.RETRYABLE,
+            cause=cause,
+            message=message,
+            ends=True,
+            cost=0,
+            job_set={"due_at": due_at, "verdicts": verdicts, "failures": 0, "fal_status": None},
+        )
+
+    def failed(
+        self, attempt: Attempt, *, cause: str, message: str, is_billed: bool, billable_units: str | None = None
+    ) -> None:
+        """fal's verdict is final."""
+        cost = budget.settled(price_micros=attempt.price_micros, is_billed=is_billed, billable_units=billable_units)
+        self._move(
+            attempt,
+            Event.FAILED,
+            cause=cause,
+            message=message,
+            ends=True,
+            cost=cost,
+            attempt_set={"billable_units": billable_units},
+        )
+
+    def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str) -> None:
+        """fal confirmed the cancellation."""
+        cost = budget.settled(price_micros=attempt.price_micros, is_billed=is_billed, billable_units=None)
+        self._move(attempt, Event.CANCELLED, cause="cancelled", message=message, ends=True, cost=cost)
+
+    # --- files ---
+
+    def uploaded(self, upload: Upload) -> None:
+        """fal can read the file under this URL; used again until it expires."""
+        self._db.execute(
+            "UPDATE upload SET url = ?, uploaded_at = ?, expires_at = ? WHERE sha256 = ?",
+            (upload.url, upload.uploaded_at, upload.expires_at, upload.sha256),
+        )
+
+    def reserved(self, job_id: int, attempt_id: int, placement: Placement, *, place: str, path: str, url: str) -> None:
+        """A name is this file's from now on. IntegrityError is a fault: the caller asked `is_taken` first."""
+        self._db.execute(
+            """INSERT INTO artifact (job_id, attempt_id, row_id, place, path, path_folded, url)
+            VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (job_id, attempt_id, placement.row, place, path, path.casefold(), url),
+        )
+
+    def unreserved(self, attempt_id: int, row: int, place: str) -> None:
+        """A reserved name turned out to belong to somebody else's file: it is given back."""
+        self._db.execute(
+            "DELETE FROM artifact WHERE attempt_id = ? AND row_id = ? AND place = ? AND saved_at IS NULL",
+            (attempt_id, row, place),
+        )
+
+    def saved(
+        self, attempt_id: int, row: int, place: str, *, sha256: str, size_bytes: int, media_type: str | None
+    ) -> None:
+        """The file is whole and verified under its final name."""
+        changed = self._db.execute(
+            """UPDATE artifact SET sha256 = ?, size_bytes = ?, media_type = ?, saved_at = ?
+            WHERE attempt_id = ? AND row_id = ? AND place = ?""",
+            (sha256, size_bytes, media_type, self._clock(), attempt_id, row, place),
+        )
+        if changed.rowcount != 1:
+            raise LedgerFault(f"no name is reserved for {place!r} of attempt {attempt_id}")
+
+    def fetched(self, job_id: int, *, attempt_id: int, row: int) -> None:
+        """Every file of the job's result is saved under the names of `row`."""
+        with self._transaction():
+            unsaved = self._db.execute(
+                "SELECT count(*) FROM artifact WHERE attempt_id = ? AND row_id = ? AND saved_at IS NULL",
+                (attempt_id, row),
+            ).fetchone()[0]
+            if unsaved:
+                raise LedgerFault(f"job {job_id} has {unsaved} files that are not saved")
+            was, now = self._step(
+                job_id,
+                Event.FETCHED,
+                attempt_id=None,
+                at=self._clock(),
+                job_set={"cause": None, "message": None, "failures": 0},
+            )
+        self._tell(job_id, was, now)
+
+    def lost(self, job_id: int, *, cause: str, message: str) -> None:
+        """The result was paid for and its files are gone: fal no longer gives them, and neither does its history."""
+        self._job_event(job_id, Event.FAILED, cause=cause, message=message)
+
+    # --- asked for by the user ---
+
+    def retried(self, job_id: int) -> None:
+        """A failed or cancelled job is wanted again."""
+        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
+
+    def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
+        """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
+        query = """SELECT DISTINCT job.id FROM row JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = :campaign AND row.reading = :reading AND job.state IN ('failed', 'cancelled')
+            AND (:cause IS NULL OR job.cause = :cause)
+            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows))) ORDER BY job.id"""
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "cause": cause,
+            "rows": json.dumps(list(row_ids)),
+        }
+        return [row[0] for row in self._db.execute(query, names)]
+
+    # --- how a step is written ---
+
+    def _move(
+        self,
+        attempt: Attempt,
+        event: Event,
+        *,
+        cause: str | None = None,
+        message: str | None = None,
+        ends: bool = False,
+        cost: int | None = None,
+        job_set: Mapping[str, object] | None = None,
+        attempt_set: Mapping[str, object] | None = None,
+    ) -> None:
+        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its cost."""
+        at = self._clock()
+        message = message[:MESSAGE_CHARS_MAX] if message else None
+        attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
+        job_columns: dict[str, object] = {"cause": cause, "message": message, **(job_set or {})}
+        if ends:
+            attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
+            if event in _ENDS_THE_POST:
+                attempt_columns["closed_at"] = at
+        with self._transaction():
+            was, now = self._step(
+                attempt.job_id,
+                event,
+                attempt_id=attempt.id,
+                at=at,
+                why=": ".join(part for part in (cause, message) if part) or None,
+                job_set=job_columns,
+                attempt_set=attempt_columns,
+            )
+        self._tell(attempt.job_id, was, now)
+
+    def _job_event(
+        self, job_id: int, event: Event, *, cause: str | None, message: str | None, **job_set: object
+    ) -> None:
+        with self._transaction():
+            was, now = self._step(
+                job_id,
+                event,
+                attempt_id=None,
+                at=self._clock(),
+                why=": ".join(part for part in (cause, message) if part) or None,
+                job_set={**job_set, "cause": cause, "message": message},
+            )
+        self._tell(job_id, was, now)
+
+    def _step(
+        self,
+        job_id: int,
+        event: Event,
+        *,
+        attempt_id: int | None,
+        at: float,
+        why: str | None = None,
+        job_set: Mapping[str, object] | None = None,
+        attempt_set: Mapping[str, object] | None = None,
+    ) -> tuple[State, State]:
+        """The guarded update and its event; the caller holds the transaction."""
+        found = self._db.execute("SELECT state FROM job WHERE id = ?", (job_id,)).fetchone()
+        if found is None:
+            raise LedgerFault(f"there is no job {job_id} to be {event.value}")
+        was = State(found["state"])
+        try:
+            now = next_state(was, event)
+        except IllegalTransition as exc:
+            raise LedgerFault(f"job {job_id}: {exc}") from exc
+        self._update("job", {"state": now.value, **(job_set or {})}, "id = ? AND state = ?", (job_id, was.value))
+        if attempt_set:
+            assert attempt_id is not None
+            self._update("attempt", attempt_set, "id = ? AND job_id = ? AND ended_at IS NULL", (attempt_id, job_id))
+        self._db.execute(
+            "INSERT INTO event (job_id, attempt_id, event, was, now, at, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (job_id, attempt_id, event.value, was.value, now.value, at, why),
+        )
+        return was, now
+
+    def _update(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> None:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        changed = self._db.execute(f"UPDATE {table} SET {names} WHERE {where}", (*columns.values(), *values))
+        if changed.rowcount != 1:
+            raise LedgerFault(f"the {table} {values[0]} is not where the update expects it ({where})")
+
+    def _must_be_wanted(self, job_id: int, campaign_id: int) -> None:
+        found = self._db.execute(
+            """SELECT 1 FROM row JOIN campaign ON campaign.id = row.campaign_id
+            WHERE row.job_id = ? AND row.campaign_id = ? AND row.reading = campaign.reading""",
+            (job_id, campaign_id),
+        ).fetchone()
+        if found is None:
+            raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
+
+    def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
+        return {
+            "request_id": ticket.request_id,
+            "status_url": ticket.status_url,
+            "response_url": ticket.response_url,
+            "cancel_url": ticket.cancel_url,
+            "accepted_at": self._clock(),
+        }
+
+    def _tell(self, job_id: int, was: State, now: State) -> None:
+        if self.listener is not None:
+            self.listener(job_id, was, now)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
+            self._roll_back()
+            raise Blocked(f"the ledger {self.folder / LEDGER_NAME} cannot be written: {exc}") from exc
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+_ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
+
+_AS_NEW: dict[str, object] = {"due_at": 0.0, "failures": 0, "verdicts": 0, "fal_status": None}
+
+
+def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
