@@ -1,0 +1,202 @@
+"""The local queue as an ASGI application: the queue calls, and everything else put together.
+
+Of the project it imports only its neighbours. It checks what fal checks before it says 200 (key, headers, JSON, queue
+length) and no more: an input's faults show at the result. It renders nothing and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from batch.local.history import History
+from batch.local.paths import Call, absolute, app_of, call_of, request_urls
+from batch.local.replies import Dated, TooLarge, base_url, body_of, has_key, reply
+from batch.local.store import COMPLETED, IN_QUEUE, Cancellation, Order, Request, Store
+from batch.local.uploads import Uploads
+
+__all__ = ["build_app"]
+
+START_TIMEOUT_HEADERS = ("x-fal-request-start-timeout", "x-fal-request-timeout")  # the first one wins
+START_TIMEOUT_S_ABOVE = 0.1
+REQUEST_ID = "x-fal-request-id"
+
+_CANCEL_CODES = {Cancellation.REMOVED: 200, Cancellation.ASKED: 202, Cancellation.TOO_LATE: 400}
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def build_app(
+    *,
+    store: Store,
+    clock: Callable[[], float],
+    uploads: Uploads,
+    wake: Callable[[], None],
+    stop: Callable[[str], None],
+) -> Starlette:
+    """The application. `wake` is called for each accepted request, `stop` for each running one that was cancelled."""
+    queue = _Queue(store=store, clock=clock, wake=wake, stop=stop)
+    routes = [
+        Route("/local/accepted", queue.accepted, methods=["GET"]),
+        *uploads.routes(),
+        *History(store=store, clock=clock).routes(),
+        Route("/{path:path}", queue.submit, methods=["POST"]),
+        Route("/{path:path}", queue.ask, methods=["GET"]),
+        Route("/{path:path}", queue.cancel, methods=["PUT"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Dated, clock=clock)],
+        exception_handlers={404: _no_route, 405: _no_method, TooLarge: _too_large},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Queue:
+    store: Store
+    clock: Callable[[], float]
+    wake: Callable[[], None]
+    stop: Callable[[str], None]
+
+    async def submit(self, request: HttpRequest) -> Response:
+        endpoint = request.path_params["path"].strip("/")
+        app = app_of(endpoint)
+        if app is None:
+            return reply({"detail": "Not Found"}, 404)
+        if not has_key(request):
+            return _no_key(app)
+        wanted = await _json_object(request)
+        start_by, is_readable = self._start_by(request)
+        if wanted is None or not is_readable:
+            what = "the body is not a JSON object" if wanted is None else "the start timeout is not a number above 0.1"
+            return reply({"detail": f"Bad request: {what}", "error_type": "bad_request"}, 400)
+        now = self.clock()
+        most = request.query_params.get("fal_max_queue_length", "")
+        if most.isdecimal() and self.store.waiting(endpoint, now) > int(most):
+            return reply({"detail": "Queue is full"}, 429)
+        order = Order(
+            endpoint=endpoint,
+            app=app,
+            input=wanted,
+            is_low=request.headers.get("x-fal-queue-priority") == "low",
+            keeps_payloads=request.headers.get("x-fal-store-io") != "0",
+            start_by=start_by,
+        )
+        accepted = self.store.accept(order, now)
+        self.wake()
+        body = self._status(accepted, base_url(request), with_logs=False)
+        return reply({**body, "logs": None, "metrics": {}}, headers={REQUEST_ID: accepted.id})
+
+    def _start_by(self, request: HttpRequest) -> tuple[float | None, bool]:
+        """When the request must have started, and whether the header could be read."""
+        text = next((request.headers[name] for name in START_TIMEOUT_HEADERS if name in request.headers), None)
+        if text is None:
+            return None, True
+        if not _NUMBER.fullmatch(text.strip()) or float(text) <= START_TIMEOUT_S_ABOVE:
+            return None, False
+        return self.clock() + float(text), True
+
+    async def ask(self, request: HttpRequest) -> Response:
+        call = call_of(request.path_params["path"])
+        if call is None:
+            return reply({"detail": "Not Found"}, 404)
+        if call.verb == "cancel":
+            return reply({"detail": "Method Not Allowed"}, 405)
+        if not has_key(request):
+            return _no_key(call.application)
+        found = self._found(call)
+        if found is None:
+            return _not_found()
+        if call.verb == "status":
+            with_logs = request.query_params.get("logs", "").lower() in ("1", "true")
+            body = self._status(found, base_url(request), with_logs=with_logs)
+            return reply(body, 200 if found.state == COMPLETED else 202, {REQUEST_ID: found.id})
+        if found.ended is None:
+            return reply({"detail": "Request is still in progress"}, 400, {REQUEST_ID: found.id})
+        headers = {**found.ended.headers, REQUEST_ID: found.id}
+        return reply(absolute(found.ended.body, base_url(request)), found.ended.code, headers)
+
+    async def cancel(self, request: HttpRequest) -> Response:
+        call = call_of(request.path_params["path"])
+        if call is None or call.verb != "cancel":
+            return reply({"detail": "Method Not Allowed" if call else "Not Found"}, 405 if call else 404)
+        if not has_key(request):
+            return _no_key(call.application)
+        found = self._found(call)
+        came_to = self.store.cancel(found.id, self.clock()) if found else None
+        if found is None or came_to is None:
+            return _not_found()
+        if came_to is Cancellation.ASKED:
+            self.stop(found.id)
+        return reply({"status": came_to.value}, _CANCEL_CODES[came_to], {REQUEST_ID: found.id})
+
+    async def accepted(self, _request: HttpRequest) -> Response:
+        """The oracle for doubles: how many submits were taken, and which inputs more than once."""
+        accepted, inputs = self.store.counts()
+        doubles = [
+            {"endpoint": endpoint, "input": json.loads(text), "count": len(ids), "request_ids": ids}
+            for (endpoint, text), ids in self.store.accepted(only_doubles=True).items()
+        ]
+        return reply({"accepted": accepted, "inputs": inputs, "doubles": doubles})
+
+    def _found(self, call: Call) -> Request | None:
+        """The request, if it is one of the application that the path names (or of the full id)."""
+        found = self.store.request(call.request_id, self.clock())
+        return found if found and call.application in (found.app, found.endpoint) else None
+
+    def _status(self, request: Request, base: str, *, with_logs: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "status": request.state,
+            "request_id": request.id,
+            **request_urls(base, request.app, request.id),
+        }
+        if request.state == IN_QUEUE:
+            return {**body, "queue_position": self.store.position(request)}
+        body["logs"] = request.logs if with_logs else None
+        body["metrics"] = {}
+        if request.ended is None or request.ended_at is None:
+            return body
+        ran = request.ended_at - request.started_at if request.started_at is not None else None
+        body["metrics"] = {"inference_time": ran}
+        if request.ended.error is not None:
+            body["error"] = request.ended.error
+        if request.ended.error_type is not None:
+            body["error_type"] = request.ended.error_type
+        return body
+
+
+async def _json_object(request: HttpRequest) -> dict[str, Any] | None:
+    try:
+        body = json.loads(await body_of(request))
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _no_key(app: str) -> Response:
+    words = f'Cannot access application "{app}". Authentication is required to access this application.'
+    return reply({"detail": words}, 401)
+
+
+def _not_found() -> Response:
+    return reply({"status": "NOT_FOUND"}, 404)
+
+
+async def _no_route(_request: HttpRequest, _exc: Exception) -> Response:
+    return reply({"detail": "Not Found"}, 404)
+
+
+async def _no_method(_request: HttpRequest, _exc: Exception) -> Response:
+    return reply({"detail": "Method Not Allowed"}, 405)
+
+
+async def _too_large(_request: HttpRequest, _exc: Exception) -> Response:
+    return reply({"detail": "Payload Too Large"}, 413)

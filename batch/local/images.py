@@ -1,0 +1,117 @@
+"""The picture a request sends: is it one the model would take, and its pixels in one common form.
+
+Imports Pillow and numpy, so it is imported late; of the project only `endpoints`, for the limits as data. What is wrong
+is said in fal's own error types. It fetches nothing: it is given the bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from batch.endpoints import ImageLimits
+
+__all__ = ["BadImage", "backdrop", "open_picture", "picture_size"]
+
+_EXIF_ORIENTATION = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+class BadImage(Exception):
+    """A picture the model refuses: fal's type for it, the words, and the limits."""
+
+    def __init__(self, kind: str, message: str, context: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.context = dict(context or {})
+
+
+def picture_size(content: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
+    """Width and height as shown (EXIF orientation applied). Decodes nothing.
+
+    BadImage when it is no picture, or with `limits` one that the model refuses.
+    """
+    if limits is not None and len(content) >= limits.size_bytes_under:
+        most = {"max_size": limits.size_bytes_under}
+        raise BadImage("file_too_large", f"The file has {len(content)} bytes, too many for this model", most)
+    with _opened(content) as image:
+        media_type = Image.MIME.get(image.format or "", "")
+        width, height = image.size
+        if image.getexif().get(_EXIF_ORIENTATION) in _ON_ITS_SIDE:
+            width, height = height, width
+    if limits is not None:
+        _check(limits, "image/jpeg" if media_type == "image/mpo" else media_type, width, height)
+    return width, height
+
+
+def open_picture(content: bytes, *, side_needed: int) -> Image.Image:
+    """The picture upright and in RGB, whatever it was; BadImage when it cannot be decoded.
+
+    `side_needed` lets a JPEG be decoded at an eighth, a quarter or a half when that is still at least as large.
+    """
+    try:
+        with _opened(content) as image:
+            image.draft("RGB", (side_needed, side_needed))
+            upright = ImageOps.exif_transpose(image)
+            upright.load()
+            return _rgb(upright)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise BadImage("image_load_error", f"Failed to load the image: {exc}") from exc
+
+
+def backdrop(prompt: str) -> bytes:
+    """A picture for an endpoint that takes none: soft colours chosen by the prompt, as a PNG."""
+    chance = random.Random(prompt)
+    corners = Image.new("RGB", (4, 3))
+    corners.putdata([tuple(chance.randrange(30, 226) for _ in range(3)) for _ in range(12)])
+    out = io.BytesIO()
+    corners.resize((1280, 960), Image.Resampling.BICUBIC).save(out, "PNG")
+    return out.getvalue()
+
+
+def _check(limits: ImageLimits, media_type: str, width: int, height: int) -> None:
+    shape = f"{width}x{height} pixels"
+    if media_type not in limits.media_types:
+        formats = sorted(name.removeprefix("image/") for name in limits.media_types)
+        raise BadImage(
+            "unsupported_image_format",
+            f"The image is {media_type or 'of no known type'}",
+            {"supported_formats": formats},
+        )
+    if min(width, height) <= limits.side_px_over:
+        least = limits.side_px_over + 1
+        raise BadImage("image_too_small", f"The image has {shape}", {"min_height": least, "min_width": least})
+    if max(width, height) >= limits.side_px_under:
+        most = limits.side_px_under - 1
+        raise BadImage("image_too_large", f"The image has {shape}", {"max_height": most, "max_width": most})
+    if not limits.ratio_over < width / height < limits.ratio_under:
+        # fal lists no type for this one; unlisted types are as final as the listed ones.
+        bounds = {"min_ratio": limits.ratio_over, "max_ratio": limits.ratio_under}
+        raise BadImage("image_aspect_ratio", f"The image has {shape}, too long for its height or width", bounds)
+
+
+def _opened(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise BadImage("image_load_error", "Failed to load the image: it is damaged or no image at all") from exc
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow clips wide greys at 255 when it converts them; sixteen bits are scaled, anything else is stretched.
+        grey = np.asarray(image).astype(np.float32)
+        low, high = (0.0, 65535.0) if image.mode != "F" else (float(grey.min()), float(grey.max()))
+        grey = (grey - low) * (255.0 / max(high - low, 1e-6))
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        ground = Image.new("RGBA", clear.size, "white")
+        return Image.alpha_composite(ground, clear).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,126 @@
+"""The local queue as one thing: opened, it accepts, runs and answers; closed, it has lost nothing.
+
+The composition root of `local`. Of the project it imports only `endpoints` and its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from batch.endpoints import Endpoint, built_in, load
+from batch.local.disk import Disk
+from batch.local.runners import Render, RunBlocking, Workshop
+from batch.local.store import Store
+
+if TYPE_CHECKING:
+    import httpx
+    from starlette.types import ASGIApp
+
+__all__ = ["LocalQueue", "QueueBusy", "open_queue"]
+
+
+class QueueBusy(RuntimeError):
+    """Another process has this queue open; two would render everything twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQueue:
+    """An open queue. `app` is its whole HTTP face."""
+
+    app: ASGIApp
+    _store: Store
+
+    def accepted_posts(self) -> dict[tuple[str, str], int]:
+        """How often each endpoint and canonical input was accepted: the oracle for doubles."""
+        return {key: len(ids) for key, ids in self._store.accepted().items()}
+
+    def transport(self) -> httpx.ASGITransport:
+        """A transport that reaches the queue inside this process, whatever host a URL names."""
+        import httpx
+
+        return httpx.ASGITransport(app=self.app)
+
+
+@asynccontextmanager
+async def open_queue(
+    *,
+    state: Path,
+    runners: int,
+    clock: Callable[[], float],
+    run_blocking: RunBlocking,
+    render: Render | None = None,
+    seconds: Callable[[Mapping[str, Any]], float] | None = None,
+    pinned_dir: Path | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> AsyncIterator[LocalQueue]:
+    """Open the queue kept in the folder `state` and run it.
+
+    `clock` gives unix seconds. `seconds` says how much longer than its rendering a request takes. Endpoints are looked
+    for in `pinned_dir`, then among the built-in ones. QueueBusy when another process has it open.
+    """
+    from filelock import FileLock, Timeout
+
+    from batch.local.app import build_app
+    from batch.local.uploads import Uploads
+
+    assert runners > 0
+    state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(state / "queue.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise QueueBusy(f"another process has the local queue in {state} open") from None
+    try:
+        store = Store(state / "queue.sqlite3", entropy=entropy)
+        try:
+            store.recover(clock())
+            disk = Disk(state / "files")
+            workshop = Workshop(
+                store=store,
+                disk=disk,
+                clock=clock,
+                run_blocking=run_blocking,
+                render=render or _real_renderer(),
+                endpoint=lambda endpoint_id: _known(endpoint_id, pinned_dir),
+                seconds=seconds,
+            )
+            uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking)
+            app = build_app(store=store, clock=clock, uploads=uploads, wake=workshop.wake, stop=workshop.stop)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(runners):
+                    tasks.start_soon(workshop.runner)
+                try:
+                    yield LocalQueue(app=app, _store=store)
+                finally:
+                    # A clip that is being made is finished first: a thread cannot be stopped, and it is paid for.
+                    tasks.cancel_scope.cancel()
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+def _known(endpoint_id: str, pinned_dir: Path | None) -> Endpoint | None:
+    is_pinned = pinned_dir is not None and (pinned_dir / (endpoint_id.replace("/", "__") + ".json")).is_file()
+    return load(endpoint_id, pinned_dir=pinned_dir) if is_pinned or endpoint_id in built_in() else None
+
+
+def _real_renderer() -> Render:
+    """The real one, imported when the first clip is wanted: PyAV, Pillow and numpy take a third of a second."""
+    made: list[Render] = []
+
+    def render(request: dict[str, Any], picture: bytes, out: Path) -> None:
+        from batch.local.render import Renderer
+
+        if not made:
+            made.append(Renderer())
+        made[0](request, picture, out)
+
+    return render

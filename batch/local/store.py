@@ -1,0 +1,445 @@
+"""What the local queue remembers: requests, uploaded and rendered files, upload tokens. Its own SQLite file.
+
+The only SQL of the local queue; it shares no table with the ledger and imports nothing of the project. Every call is
+quick and synchronous: it belongs on the event loop, so that the whole queue also runs on a virtual clock. It renders
+nothing and speaks no HTTP; times are given to it.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "CLIENT_CANCELLED",
+    "COMPLETED",
+    "IN_PROGRESS",
+    "IN_QUEUE",
+    "Cancellation",
+    "Ended",
+    "HistoryQuery",
+    "Order",
+    "Request",
+    "Store",
+    "StoredFile",
+    "canonical",
+]
+
+IN_QUEUE, IN_PROGRESS, COMPLETED = "IN_QUEUE", "IN_PROGRESS", "COMPLETED"
+
+TOKEN_LIFE_S = 30 * 86400.0  # as fal's own
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS request (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    endpoint TEXT NOT NULL,
+    app TEXT NOT NULL,
+    input TEXT NOT NULL,
+    input_sha256 TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT '{IN_QUEUE}' CHECK (state IN ('{IN_QUEUE}', '{IN_PROGRESS}', '{COMPLETED}')),
+    is_low INTEGER NOT NULL CHECK (is_low IN (0, 1)),
+    keeps_payloads INTEGER NOT NULL CHECK (keeps_payloads IN (0, 1)),
+    cancel_asked INTEGER NOT NULL DEFAULT 0 CHECK (cancel_asked IN (0, 1)),
+    sent_at REAL NOT NULL,
+    start_by REAL,
+    started_at REAL,
+    ended_at REAL,
+    logs TEXT NOT NULL DEFAULT '[]',
+    code INTEGER,
+    headers TEXT,
+    body TEXT,
+    CHECK (state <> '{COMPLETED}' OR (ended_at IS NOT NULL AND code IS NOT NULL AND body IS NOT NULL)),
+    CHECK (state <> '{IN_PROGRESS}' OR started_at IS NOT NULL)
+) STRICT;
+CREATE INDEX IF NOT EXISTS request_waiting ON request (is_low, seq) WHERE state = '{IN_QUEUE}';
+CREATE INDEX IF NOT EXISTS request_start_by ON request (start_by)
+    WHERE state = '{IN_QUEUE}' AND started_at IS NULL AND start_by IS NOT NULL;
+CREATE INDEX IF NOT EXISTS request_history ON request (endpoint, sent_at);
+CREATE INDEX IF NOT EXISTS request_input ON request (endpoint, input_sha256);
+CREATE TABLE IF NOT EXISTS file (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    is_upload INTEGER NOT NULL CHECK (is_upload IN (0, 1)),
+    size INTEGER,
+    sha256 TEXT,
+    created_at REAL NOT NULL,
+    CHECK ((size IS NULL) = (sha256 IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS token (value TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+_COLUMNS = (
+    "seq, id, endpoint, app, input, state, is_low, keeps_payloads, cancel_asked, sent_at, started_at, ended_at, logs, "
+    "code, headers, body"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A submit, as it came. `start_by` is when it must have started at the latest."""
+
+    endpoint: str
+    app: str
+    input: Mapping[str, Any]
+    is_low: bool = False
+    keeps_payloads: bool = True
+    start_by: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a request ended: the answer that its result URL gives from now on."""
+
+    code: int
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """The text the COMPLETED status carries when it failed."""
+        if self.code == 200:
+            return None
+        detail = self.body.get("detail") if isinstance(self.body, Mapping) else None
+        return detail if isinstance(detail, str) and self.error_type else f"Invalid status code: {self.code}"
+
+    @property
+    def error_type(self) -> str | None:
+        """The machine name of an infrastructure error; a model's own error has none."""
+        name = self.body.get("error_type") if isinstance(self.body, Mapping) else None
+        return name if isinstance(name, str) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An accepted request. `ended` is there exactly when its state is COMPLETED."""
+
+    seq: int
+    id: str
+    endpoint: str
+    app: str
+    input: dict[str, Any]
+    state: str
+    is_low: bool
+    keeps_payloads: bool
+    cancel_asked: bool
+    sent_at: float
+    started_at: float | None
+    ended_at: float | None
+    logs: list[dict[str, str]]
+    ended: Ended | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file that the queue serves. `size` and `sha256` are None while it is announced and not yet uploaded.
+
+    `is_upload` is false for what the queue made itself: nobody may put anything in its place.
+    """
+
+    id: str
+    name: str
+    content_type: str
+    is_upload: bool
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryQuery:
+    """What a history question asks for; `codes` bounds the result's code, both inclusive.
+
+    The order is that of the moment `as_of`: what ended since counts as running, so that no page shifts under a reader.
+    """
+
+    endpoint: str
+    start: float
+    end: float
+    as_of: float
+    limit: int
+    offset: int
+    request_id: str | None = None
+    codes: tuple[int, int] | None = None
+    by_duration: bool = False
+
+
+class Cancellation(enum.Enum):
+    """What asking for a cancellation came to, in fal's words."""
+
+    REMOVED = "OK"
+    ASKED = "CANCELLATION_REQUESTED"
+    TOO_LATE = "ALREADY_COMPLETED"
+
+
+CLIENT_CANCELLED = Ended(
+    code=499,
+    body={"detail": "Request was cancelled by the client", "error_type": "client_cancelled"},
+    headers={"x-fal-error-type": "client_cancelled"},
+)
+START_TIMEOUT = Ended(
+    code=504,
+    body={"detail": "Request timed out before processing started", "error_type": "request_timeout"},
+    headers={"x-fal-error-type": "request_timeout", "x-fal-request-timeout-type": "user"},
+)
+
+
+def canonical(value: Any) -> str:
+    """Equal inputs as equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Store:
+    """One open store. What must survive is on the disk when the call returns (synchronous=FULL)."""
+
+    def __init__(self, path: Path, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._entropy = entropy
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; the store is not used afterwards."""
+        self._db.close()
+
+    # --- requests ---
+
+    def recover(self, now: float) -> None:
+        """After a start: what was running when the program ended waits again, ahead of what came later."""
+        with self._all_or_nothing():
+            for row in self._db.execute(
+                f"SELECT id FROM request WHERE state = '{IN_PROGRESS}' AND cancel_asked"
+            ).fetchall():
+                self._end(row["id"], CLIENT_CANCELLED, now)
+            self._db.execute(f"UPDATE request SET state = '{IN_QUEUE}' WHERE state = '{IN_PROGRESS}'")
+
+    def accept(self, order: Order, now: float) -> Request:
+        """Take a request; it is durable when this returns."""
+        text = json.dumps(dict(order.input), ensure_ascii=False, separators=(",", ":"))
+        digest = hashlib.sha256(canonical(dict(order.input)).encode()).hexdigest()
+        cursor = self._db.execute(
+            "INSERT INTO request (id, endpoint, app, input, input_sha256, is_low, keeps_payloads, sent_at, start_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._request_id(now),
+                order.endpoint,
+                order.app,
+                text,
+                digest,
+                order.is_low,
+                order.keeps_payloads,
+                now,
+                order.start_by,
+            ),
+        )
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM request WHERE seq = ?", (cursor.lastrowid,)).fetchone()
+        return _request(row)
+
+    def request(self, request_id: str, now: float) -> Request | None:
+        """The request of that id, its start timeout applied."""
+        self._expire(now)
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM request WHERE id = ?", (request_id,)).fetchone()
+        return _request(row) if row else None
+
+    def position(self, request: Request) -> int:
+        """How many wait before it."""
+        [count] = self._db.execute(
+            f"SELECT count(*) FROM request WHERE state = '{IN_QUEUE}' AND (is_low, seq) < (?, ?)",
+            (request.is_low, request.seq),
+        ).fetchone()
+        return int(count)
+
+    def waiting(self, endpoint: str, now: float) -> int:
+        """How many requests of an endpoint wait."""
+        self._expire(now)
+        [count] = self._db.execute(
+            f"SELECT count(*) FROM request WHERE state = '{IN_QUEUE}' AND endpoint = ?", (endpoint,)
+        ).fetchone()
+        return int(count)
+
+    def take(self, now: float) -> Request | None:
+        """Start the request whose turn it is; None when none waits."""
+        self._expire(now)
+        row = self._db.execute(
+            f"UPDATE request SET state = '{IN_PROGRESS}', started_at = ? WHERE seq = (SELECT seq FROM request"
+            f" WHERE state = '{IN_QUEUE}' ORDER BY is_low, seq LIMIT 1) RETURNING {_COLUMNS}",
+            (now,),
+        ).fetchone()
+        return _request(row) if row else None
+
+    def log(self, request_id: str, entries: list[dict[str, str]]) -> None:
+        """Set what a running request has said so far."""
+        self._db.execute("UPDATE request SET logs = ? WHERE id = ?", (json.dumps(entries), request_id))
+
+    def end(self, request_id: str, ended: Ended, now: float, *, file: StoredFile | None = None) -> None:
+        """A running request has its answer, and the file the answer names; durable when this returns."""
+        with self._all_or_nothing():
+            if file is not None:
+                self._keep(file, now)
+            self._end(request_id, ended, now)
+
+    def cancel(self, request_id: str, now: float) -> Cancellation | None:
+        """Ask for a cancellation; None for an unknown id."""
+        request = self.request(request_id, now)
+        if request is None:
+            return None
+        if request.state == COMPLETED:
+            return Cancellation.TOO_LATE
+        if request.state == IN_QUEUE:
+            self._end(request_id, CLIENT_CANCELLED, now)
+            return Cancellation.REMOVED
+        self._db.execute("UPDATE request SET cancel_asked = 1 WHERE id = ?", (request_id,))
+        return Cancellation.ASKED
+
+    def history(self, query: HistoryQuery, now: float) -> list[Request]:
+        """The requests a history question is about. Newest end first (what runs before it) or longest first."""
+        self._expire(now)
+        order = "ended_at - started_at DESC" if query.by_duration else "ended_at_then DESC NULLS FIRST"
+        low, high = query.codes or (None, None)
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS}, CASE WHEN ended_at <= :as_of THEN ended_at END AS ended_at_then FROM request"
+            " WHERE endpoint = :endpoint AND sent_at >= :start AND sent_at < :end"
+            " AND (:request_id IS NULL OR id = :request_id)"
+            " AND (:low IS NULL OR (code BETWEEN :low AND :high AND ended_at <= :as_of))"
+            f" ORDER BY {order}, seq DESC LIMIT :limit OFFSET :offset",
+            {
+                "endpoint": query.endpoint,
+                "start": query.start,
+                "end": query.end,
+                "as_of": query.as_of,
+                "request_id": query.request_id,
+                "low": low,
+                "high": high,
+                "limit": query.limit,
+                "offset": query.offset,
+            },
+        )
+        return [_request(row) for row in rows]
+
+    def accepted(self, *, only_doubles: bool = False) -> dict[tuple[str, str], list[str]]:
+        """The request ids of every input that was accepted, by endpoint and canonical input, in order of time."""
+        found: dict[tuple[str, str], list[str]] = {}
+        again = (
+            " WHERE (endpoint, input_sha256) IN"
+            " (SELECT endpoint, input_sha256 FROM request GROUP BY 1, 2 HAVING count(*) > 1)"
+        )
+        query = f"SELECT endpoint, input, id FROM request{again if only_doubles else ''} ORDER BY seq"
+        for row in self._db.execute(query):
+            found.setdefault((row["endpoint"], canonical(json.loads(row["input"]))), []).append(row["id"])
+        return found
+
+    def counts(self) -> tuple[int, int]:
+        """How many submits were accepted, and how many different inputs among them."""
+        accepted, inputs = self._db.execute(
+            "SELECT count(*), count(DISTINCT endpoint || ' ' || input_sha256) FROM request"
+        ).fetchone()
+        return int(accepted), int(inputs)
+
+    # --- files and tokens ---
+
+    def announce(self, name: str, content_type: str, now: float) -> StoredFile:
+        """Reserve an unguessable id for a file that will be uploaded."""
+        file = StoredFile(id=self._entropy(16).hex(), name=name, content_type=content_type, is_upload=True)
+        self._keep(file, now)
+        return file
+
+    def keep(self, file: StoredFile, now: float) -> None:
+        """A file is on the disk, whole: from now on it is served."""
+        self._keep(file, now)
+
+    def file(self, file_id: str) -> StoredFile | None:
+        """The file of that id, also one that is only announced."""
+        row = self._db.execute(
+            "SELECT id, name, content_type, is_upload, size, sha256 FROM file WHERE id = ?", (file_id,)
+        ).fetchone()
+        return StoredFile(**{**dict(row), "is_upload": bool(row["is_upload"])}) if row else None
+
+    def new_token(self, now: float) -> tuple[str, float]:
+        """An upload token and when it expires."""
+        value, expires_at = self._entropy(24).hex(), now + TOKEN_LIFE_S
+        self._db.execute("INSERT INTO token VALUES (?, ?)", (value, expires_at))
+        return value, expires_at
+
+    def knows_token(self, value: str, now: float) -> bool:
+        """Whether an upload token is one of ours and still good."""
+        row = self._db.execute("SELECT 1 FROM token WHERE value = ? AND expires_at > ?", (value, now)).fetchone()
+        return row is not None
+
+    # --- within ---
+
+    def _expire(self, now: float) -> None:
+        """Apply the start timeouts that have passed. Done at every look instead of by a task of its own: then nothing
+        ever sees a request in the queue after its time, on any clock and across restarts."""
+        late = self._db.execute(
+            f"SELECT id, start_by FROM request WHERE state = '{IN_QUEUE}' AND started_at IS NULL AND start_by <= ?",
+            (now,),
+        ).fetchall()
+        for row in late:
+            self._end(row["id"], START_TIMEOUT, row["start_by"])
+
+    def _end(self, request_id: str, ended: Ended, now: float) -> None:
+        changed = self._db.execute(
+            f"UPDATE request SET state = '{COMPLETED}', ended_at = ?, code = ?, headers = ?, body = ?"
+            f" WHERE id = ? AND state <> '{COMPLETED}'",
+            (now, ended.code, json.dumps(dict(ended.headers)), json.dumps(ended.body), request_id),
+        ).rowcount
+        assert changed == 1, f"request {request_id} ended twice"
+
+    def _keep(self, file: StoredFile, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO file (id, name, content_type, is_upload, size, sha256, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (file.id, file.name, file.content_type, file.is_upload, file.size, file.sha256, now),
+        )
+
+    def _request_id(self, now: float) -> str:
+        """A UUID of version 7: time-ordered, as fal's are."""
+        noise = int.from_bytes(self._entropy(10))
+        value = (int(now * 1000) & (2**48 - 1)) << 80 | noise
+        value = value & ~(0xF << 76) | 0x7 << 76
+        value = value & ~(0x3 << 62) | 0x2 << 62
+        return str(uuid.UUID(int=value))
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _request(row: sqlite3.Row) -> Request:
+    ended = None
+    if row["state"] == COMPLETED:
+        ended = Ended(code=row["code"], body=json.loads(row["body"]), headers=json.loads(row["headers"]))
+    return Request(
+        seq=row["seq"],
+        id=row["id"],
+        endpoint=row["endpoint"],
+        app=row["app"],
+        input=json.loads(row["input"]),
+        state=row["state"],
+        is_low=bool(row["is_low"]),
+        keeps_payloads=bool(row["keeps_payloads"]),
+        cancel_asked=bool(row["cancel_asked"]),
+        sent_at=row["sent_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        logs=json.loads(row["logs"]),
+        ended=ended,
+    )

@@ -1,0 +1,170 @@
+"""Files over HTTP: the upload calls of both official clients, and serving what was uploaded or rendered.
+
+Of the project it imports only its neighbours. Single uploads only; it knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from batch.local import times
+from batch.local.disk import Disk
+from batch.local.paths import file_path
+from batch.local.replies import base_url, body_of, has_key, reply
+from batch.local.runners import RunBlocking
+from batch.local.store import Store, StoredFile
+
+__all__ = ["Uploads"]
+
+NAME_CHARS_MAX = 100
+STORAGE = "fal-cdn-v3"
+_UNKNOWN_TYPE = "application/octet-stream"
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """The routes and what they need."""
+
+    store: Store
+    disk: Disk
+    clock: Callable[[], float]
+    run_blocking: RunBlocking
+
+    def routes(self) -> list[Route]:
+        """Everything below /storage, /upload and /files."""
+        return [
+            Route("/storage/auth/token", self.token, methods=["POST"]),
+            Route("/storage/upload/initiate", self.initiate, methods=["POST"]),
+            Route("/upload/{id}", self.put, methods=["PUT"]),
+            Route("/files/upload", self.upload, methods=["POST"]),
+            Route("/files/b/{id}/{name:path}", self.serve, methods=["GET", "HEAD"]),
+        ]
+
+    async def token(self, request: Request) -> Response:
+        """Python, step one: a token for the file host, which is this very host."""
+        if not has_key(request):
+            return _no_key()
+        if request.query_params.get("storage_type", STORAGE) != STORAGE:
+            return _wrong_storage()
+        now = self.clock()
+        value, expires_at = self.store.new_token(now)
+        return reply(
+            {
+                "token": value,
+                "token_type": "Bearer",
+                "base_url": base_url(request),
+                "created_at": times.iso_offset(now),
+                "expires_at": times.iso_offset(expires_at),
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """Python, step two: the bytes, under the token."""
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self.store.knows_token(value.strip(), self.clock()):
+            return reply({"detail": "Invalid or expired token"}, 401)
+        content_type = request.headers.get("content-type") or _UNKNOWN_TYPE
+        name = _safe_name(request.headers.get("x-fal-file-name"), content_type)
+        content = await body_of(request)
+        file = self.store.announce(name, content_type, self.clock())
+        await self._save(file, content)
+        return reply({"access_url": base_url(request) + file_path(file.id, file.name), "uploaded": True})
+
+    async def initiate(self, request: Request) -> Response:
+        """JavaScript, step one: where to put the bytes, and where they will be served."""
+        if not has_key(request):
+            return _no_key()
+        if request.query_params.get("storage_type", STORAGE) != STORAGE:
+            return _wrong_storage()
+        try:
+            wanted = json.loads(await body_of(request))
+            content_type, name = str(wanted["content_type"]), str(wanted["file_name"])
+        except (ValueError, KeyError, TypeError):
+            return reply({"detail": "content_type and file_name are needed"}, 422)
+        file = self.store.announce(_safe_name(name, content_type), content_type, self.clock())
+        base = base_url(request)
+        return reply({"upload_url": f"{base}/upload/{file.id}", "file_url": base + file_path(file.id, file.name)})
+
+    async def put(self, request: Request) -> Response:
+        """JavaScript, step two: the bytes, with no key: the unguessable URL is the permission. Twice is once."""
+        file = self.store.file(request.path_params["id"])
+        if file is None or not file.is_upload:
+            return reply({"detail": "Not found"}, 404)
+        await self._save(file, await body_of(request))
+        return Response(status_code=200)
+
+    async def _save(self, file: StoredFile, content: bytes) -> None:
+        size, digest = await self.run_blocking(self.disk.write, file.id, content)
+        self.store.keep(replace(file, size=size, sha256=digest), self.clock())
+
+    async def serve(self, request: Request) -> Response:
+        """A file, to anyone, whole or in part."""
+        file = self.store.file(request.path_params["id"])
+        if file is None or file.size is None:
+            return reply({"detail": "Not found"}, 404)
+        headers = {"etag": f'"{file.sha256}"', "accept-ranges": "bytes", "cache-control": "public, max-age=31536000"}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        asked = request.headers.get("range") if request.headers.get("if-range") in (None, headers["etag"]) else None
+        part = _part(asked, file.size)
+        if part is None:
+            return Response(status_code=416, headers={**headers, "content-range": f"bytes */{file.size}"})
+        start, end = part
+        code = 200
+        if asked and _RANGE.fullmatch(asked):
+            code = 206
+            headers["content-range"] = f"bytes {start}-{end - 1}/{file.size}"
+        headers["content-length"] = str(end - start)
+        if request.method == "HEAD":
+            return Response(status_code=code, headers=headers, media_type=file.content_type)
+        return StreamingResponse(self._pieces(file.id, start, end), code, headers, media_type=file.content_type)
+
+    async def _pieces(self, file_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        while start < end:
+            piece = await self.run_blocking(self.disk.piece, file_id, start, end)
+            if not piece:
+                raise OSError(f"file {file_id} is shorter than it was")
+            start += len(piece)
+            yield piece
+
+
+def _part(asked: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last, for a Range header; None when it lies outside.
+
+    A header that is not one simple range counts as none, as the standard allows (RFC 9110, 14.2).
+    """
+    found = _RANGE.fullmatch(asked or "")
+    if not found or found.groups() == ("", ""):
+        return 0, size
+    first, last = found.groups()
+    if not first:
+        length = min(int(last), size)
+        return (size - length, size) if length else None
+    start, end = int(first), min(int(last) + 1, size) if last else size
+    return (start, end) if start < end else None
+
+
+def _safe_name(name: str | None, content_type: str) -> str:
+    """The last part of a file name, bounded and printable; one is made up where none came."""
+    plain = PurePosixPath(unquote(name or "").replace("\\", "/")).name
+    plain = "".join(sign for sign in plain if sign.isprintable())[-NAME_CHARS_MAX:]
+    return plain or "file" + (mimetypes.guess_extension(content_type.partition(";")[0]) or "")
+
+
+def _no_key() -> Response:
+    return reply({"detail": "Authentication is required"}, 401)
+
+
+def _wrong_storage() -> Response:
+    return reply({"detail": "Invalid storage type"}, 400)
