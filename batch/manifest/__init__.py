@@ -1,1 +1,5 @@
-"""."""
+"""A file the user wrote becomes rows with addresses and jobs, or every issue at once. It fetches nothing."""
+
+from batch.manifest.rows import Manifest, load
+
+__all__ = ["Manifest", "load"]

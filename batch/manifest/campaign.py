@@ -1,0 +1,232 @@
+"""A YAML campaign, read into plain values that know their lines.
+
+Scalars stay the text the user wrote: the endpoint's schema decides what they mean, as in a sheet. (YAML 1.1 alone would
+make the ratio `16:9` the number 969, and the answer `no` a truth value.) It judges the campaign's own keys, no fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from batch.errors import InputError
+from batch.manifest.report import Report
+from batch.manifest.sheet import Record
+
+__all__ = ["CAMPAIGN_SUFFIXES", "Campaign", "Entry", "read_campaign"]
+
+CAMPAIGN_SUFFIXES = (".yaml", ".yml")
+
+_KEYS = ("name", "endpoint", "rows", "columns", "defaults", "takes", "output", "carry")
+_NULL = "tag:yaml.org,2002:null"
+_TYPED = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?[0-9]+"),
+    "tag:yaml.org,2002:float": re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"),
+}
+_TRUTH = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value of the campaign and the line it stands on."""
+
+    value: Any
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """What a campaign file says. Either `sheet` names the rows, or `header` and `records` hold them."""
+
+    path: Path
+    name: str | None
+    endpoint: str | None
+    sheet: Path | None
+    header: tuple[str, ...]
+    records: tuple[Record, ...]
+    columns: Mapping[str, Entry] = field(default_factory=dict)
+    defaults: Mapping[str, Entry] = field(default_factory=dict)
+    takes: Entry | None = None
+    output: Entry | None = None
+    carry: tuple[str, ...] = ()
+
+
+def read_campaign(path: Path) -> Campaign:
+    """The campaign at `path`. ManifestError with every line that is wrong, InputError when it cannot be read at all."""
+    reader = _Reader(path)
+    try:
+        top = reader.top()
+        campaign = reader.campaign(top)
+    except RecursionError as exc:
+        raise InputError(f"{path.name} holds itself, or is nested too deep to read") from exc
+    reader.report.raise_if_any()
+    return campaign
+
+
+class _Reader:
+    """Reads one campaign's nodes; what is wrong goes to the report, and reading goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report = Report()
+
+    def top(self) -> Mapping[str, yaml.Node]:
+        """The campaign's keys, the unknown ones reported."""
+        node = self._composed()
+        if not isinstance(node, yaml.MappingNode):
+            self._wrong(1, "", "is not a campaign; it needs keys such as `rows: shots.csv`", "not_a_campaign")
+            self.report.raise_if_any()
+        known = dict(self._mapping(node, ""))
+        for name in known.keys() - set(_KEYS):
+            close = difflib.get_close_matches(name.lower(), _KEYS, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            message = f"is not a key of a campaign{hint}; it knows {', '.join(_KEYS)}"
+            self._wrong(_line(known[name]), name, message, "unknown_key")
+        return known
+
+    def campaign(self, top: Mapping[str, yaml.Node]) -> Campaign:
+        """The campaign out of its keys."""
+        rows = top.get("rows")
+        header: tuple[str, ...] = ()
+        records: tuple[Record, ...] = ()
+        sheet = None
+        if rows is None:
+            self._wrong(1, "rows", "is missing; name a sheet (`rows: shots.csv`) or list the rows", "missing_key")
+        elif isinstance(rows, yaml.SequenceNode):
+            header, records = self._rows(rows)
+        elif named := self._text(rows, "rows", "the name of a sheet, or a list of rows"):
+            sheet = self.path.parent / Path(named.value).expanduser()
+        name = self._text(top.get("name"), "name", "a name")
+        endpoint = self._text(top.get("endpoint"), "endpoint", "the id of one endpoint")
+        return Campaign(
+            path=self.path,
+            name=name.value if name else None,
+            endpoint=endpoint.value if endpoint else None,
+            sheet=sheet,
+            header=header,
+            records=records,
+            columns=self._columns(top.get("columns")),
+            defaults=self._defaults(top.get("defaults")),
+            takes=self._text(top.get("takes"), "takes", "a number"),
+            output=self._text(top.get("output"), "output", 'a template such as "{id}-{seed}"'),
+            carry=self._carry(top.get("carry")),
+        )
+
+    def _composed(self) -> Any:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{self.path} is not UTF-8 text") from exc
+        except OSError as exc:
+            raise InputError(f"{self.path} cannot be read: {exc.strerror}") from exc
+        try:
+            return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.MarkedYAMLError as exc:
+            mark = exc.problem_mark or exc.context_mark
+            words = " ".join(filter(None, (exc.context, exc.problem)))
+            self._wrong(mark.line + 1 if mark else 1, "", f"is not YAML: {words}", "yaml")
+        except yaml.YAMLError as exc:
+            self._wrong(1, "", f"is not YAML: {exc}", "yaml")
+        self.report.raise_if_any()
+        return None
+
+    def _rows(self, node: yaml.SequenceNode) -> tuple[tuple[str, ...], tuple[Record, ...]]:
+        found: list[tuple[int, dict[str, yaml.Node]]] = []
+        for item in node.value:
+            if isinstance(item, yaml.MappingNode):
+                found.append((_line(item), dict(self._mapping(item, "rows"))))
+            else:
+                self._wrong(_line(item), "rows", "a row is a mapping of column to value", "not_a_row")
+        header = tuple(dict.fromkeys(name for _, cells in found for name in cells))
+        records = [
+            Record(
+                line,
+                tuple(_cell(cells[name]) if name in cells else None for name in header),
+                tuple(_line(cells[name]) if name in cells else line for name in header),
+            )
+            for line, cells in found
+        ]
+        return header, tuple(records)
+
+    def _columns(self, node: yaml.Node | None) -> dict[str, Entry]:
+        made = {}
+        for name, target in self._mapping(node, "columns"):
+            text = self._text(target, f"columns.{name}", "the name of a field")
+            if text:
+                made[name] = text
+        return made
+
+    def _defaults(self, node: yaml.Node | None) -> dict[str, Entry]:
+        cells = {name: Entry(_cell(value), _line(value)) for name, value in self._mapping(node, "defaults")}
+        return {name: entry for name, entry in cells.items() if entry.value not in (None, "")}
+
+    def _carry(self, node: yaml.Node | None) -> tuple[str, ...]:
+        if isinstance(node, yaml.SequenceNode):
+            texts = [self._text(item, "carry", "a list of columns") for item in node.value]
+            return tuple(text.value for text in texts if text)
+        text = self._text(node, "carry", "a list of columns")
+        return (text.value,) if text else ()
+
+    def _mapping(self, node: yaml.Node | None, column: str) -> Iterator[tuple[str, yaml.Node]]:
+        """The members of a mapping under their names, `<<` merged; a name that stands twice is wrong."""
+        if node is None or _is_null(node):
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self._wrong(_line(node), column, "must be a mapping of name to value", "not_a_mapping")
+            return
+        seen = set()
+        for key, _ in node.value:
+            if key.value != "<<" and str(key.value) in seen:
+                self._wrong(_line(key), str(key.value), "stands here twice", "duplicate_key")
+            seen.add(str(key.value))
+        yaml.constructor.SafeConstructor().flatten_mapping(node)
+        for key, value in node.value:
+            yield str(key.value), value
+
+    def _text(self, node: yaml.Node | None, column: str, expected: str) -> Entry | None:
+        if node is None or _is_null(node):
+            return None
+        if not isinstance(node, yaml.ScalarNode):
+            self._wrong(_line(node), column, f"must be {expected}", "not_text")
+            return None
+        return Entry(str(node.value), _line(node))
+
+    def _wrong(self, line: int, column: str, message: str, kind: str) -> None:
+        self.report.add(f"{self.path.name}:{line}", column, message, kind)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
+
+
+def _cell(node: yaml.Node) -> Any:
+    """A cell: the scalar's own text, None for an empty one, plain lists and mappings for a structured field."""
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.tag == _NULL else str(node.value)
+    return _plain(node)
+
+
+def _plain(node: yaml.Node) -> Any:
+    """A value inside a list or mapping: no field's schema reads it later, so its own look decides its type."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _plain(value) for key, value in node.value}
+    text = str(node.value)
+    if node.tag == _NULL:
+        return None
+    if node.tag == "tag:yaml.org,2002:bool":
+        return _TRUTH.get(text.lower(), text)
+    if node.tag in _TYPED and _TYPED[node.tag].fullmatch(text):
+        return int(text) if node.tag.endswith("int") else float(text)
+    return text

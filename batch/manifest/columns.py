@@ -1,0 +1,182 @@
+"""What each column of a sheet means: one of ours, a field of the endpoint, or the user's own to carry along. Pure.
+
+Decided once from the header and the endpoint's document, so that no row has to. Cells are read in `rows.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from batch.endpoints import Endpoint, Field
+from batch.manifest.report import Report
+
+__all__ = ["INPUT_PREFIX", "OURS", "RESULT_PREFIX", "Column", "Header", "Inputs", "inputs_of", "read_header"]
+
+OURS = ("id", "endpoint", "takes", "output")
+INPUT_PREFIX = "input."  # `input.id` is the endpoint's field `id`
+RESULT_PREFIX = "result_"
+EDITS_MAX = 2  # a column this near to a field's name is that field, misspelt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column that may be sent: where it stands, its name in the sheet, and the field it would be."""
+
+    index: int
+    name: str
+    target: str
+    is_mapped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The columns of a sheet before an endpoint has its say. `own` are the user's, no earlier results."""
+
+    address: str
+    own: tuple[tuple[str, int], ...]
+    ours: Mapping[str, int]
+    candidates: tuple[Column, ...]
+    claimed: tuple[str, ...]
+    result_take: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The columns as one endpoint sees them.
+
+    `columns` fill fields; `carried` go along unsent; `foreign` are fields of the manifest's main endpoint that this one
+    does not have, and must be empty; `unfilled` are required fields that nothing can fill, reported once already.
+    """
+
+    columns: tuple[tuple[Column, Field], ...]
+    carried: tuple[str, ...]
+    foreign: tuple[Column, ...]
+    unfilled: frozenset[str]
+
+
+def read_header(
+    names: tuple[str, ...], address: str, mapping: Mapping[str, str], carry: Collection[str], report: Report
+) -> Header:
+    """The header's columns sorted by what they are. Two of one name, or a carried one that is not there, are wrong."""
+    own: dict[str, int] = {}
+    ours: dict[str, int] = {}
+    candidates: list[Column] = []
+    for index, name in enumerate(names):
+        if not name or name.startswith(RESULT_PREFIX):
+            continue
+        if name in own:
+            report.add(address, name, "is the name of two columns; rename or remove one", "duplicate_column")
+            continue
+        own[name] = index
+        target = mapping.get(name, name)
+        if name in carry:
+            continue
+        if target in OURS:
+            if target in ours:
+                report.add(address, name, f"is the second column that is to be the {target}", "two_columns")
+            ours.setdefault(target, index)
+        else:
+            field = target.removeprefix(INPUT_PREFIX)
+            candidates.append(Column(index=index, name=name, target=field, is_mapped=name in mapping))
+    for name in carry:
+        if name not in own:
+            report.add(address, name, f"is to be carried, but there is no such column{_near(name, own)}", "no_column")
+    return Header(
+        address=address,
+        own=tuple(own.items()),
+        ours=ours,
+        candidates=tuple(candidates),
+        claimed=tuple(name for name in own if name in carry),
+        result_take=names.index(f"{RESULT_PREFIX}take") if f"{RESULT_PREFIX}take" in names else None,
+    )
+
+
+def inputs_of(
+    header: Header,
+    endpoint: Endpoint,
+    main: Endpoint,
+    filled: Collection[str],
+    mapping_lines: Mapping[str, str],
+    report: Report,
+) -> Inputs:
+    """The columns as `endpoint` sees them; what is wrong with the header as a whole is reported here, once.
+
+    `filled` are the fields that have a default, `mapping_lines` the addresses of the campaign's `columns:` entries.
+    """
+    columns: dict[str, tuple[Column, Field]] = {}
+    carried, foreign, misspelt = list(header.claimed), [], set()
+    for column in header.candidates:
+        field = endpoint.field(column.target)
+        if field is not None:
+            if field.name in columns:
+                other = columns[field.name][0].name
+                message = f"and column '{other}' are both to be {field.name}; keep one of them"
+                report.add(header.address, column.name, message, "two_columns")
+            columns.setdefault(field.name, (column, field))
+        elif endpoint is not main and main.field(column.target) is not None:
+            foreign.append(column)
+        elif column.is_mapped:
+            message = f"'{column.target}' is not a field of {endpoint.id}{_near(column.target, _names(endpoint))}"
+            report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")
+        else:
+            meant = _meant(column.target, endpoint)
+            if meant is not None:
+                misspelt.add(meant)
+                message = f"did you mean '{meant}'? Rename the column, or claim it as your own (carry: [{column.name}])"
+                report.add(header.address, column.name, message, "near_field")
+            carried.append(column.name)
+    unfilled = {field.name for field in endpoint.fields if field.is_required} - set(columns) - set(filled)
+    for name in sorted(unfilled - misspelt):
+        message = f"no column and no default fills it, and {endpoint.id} needs it{_alias(name, carried)}"
+        report.add(header.address, name, message, "missing_field")
+    return Inputs(
+        columns=tuple(columns.values()),
+        carried=tuple(name for name, _ in header.own if name in carried),
+        foreign=tuple(foreign),
+        unfilled=frozenset(unfilled),
+    )
+
+
+def _names(endpoint: Endpoint) -> tuple[str, ...]:
+    return tuple(field.name for field in endpoint.fields)
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else f"; there are {', '.join(known)}" if known else ""
+
+
+def _alias(field: str, carried: Collection[str]) -> str:
+    """A hint where a carried column seems to hold it: `image` for `image_url`."""
+    for name in carried:
+        if len(_folded(name)) >= 3 and _folded(name) in _folded(field):
+            return f"; if column '{name}' holds it, rename that, or map it in a campaign (columns: {{{name}: {field}}})"
+    return ""
+
+
+def _meant(column: str, endpoint: Endpoint) -> str | None:
+    """The field whose name this column's nearly is, case and punctuation apart."""
+    wanted = _folded(column)
+    near = [(_edits(wanted, _folded(name)), name) for name in (*_names(endpoint), *OURS[1:])]
+    fields = [pair for pair in near if pair[0] <= (EDITS_MAX if pair[1] not in OURS else 1)]
+    if wanted == "id":
+        return "id"
+    return min(fields)[1] if fields else None
+
+
+def _folded(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def _edits(left: str, right: str) -> int:
+    """Insertions, deletions and replacements that lead from one text to the other (Levenshtein)."""
+    if abs(len(left) - len(right)) > EDITS_MAX:
+        return EDITS_MAX + 1
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, start=1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(right, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]

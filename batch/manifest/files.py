@@ -1,0 +1,155 @@
+"""File-valued cells: local files checked and hashed, URLs and data URIs checked by their form.
+
+Reads local files only; nothing is fetched or uploaded here. A million rows on eight images read eight files.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import mimetypes
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from batch.endpoints import Endpoint, Field, Problem, check_image, shown
+from batch.jobs import LocalFile, local_file_mark
+
+__all__ = ["FileCell", "Files"]
+
+FILES_REMEMBERED_MAX = 4096
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a path
+_DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL)
+_DRAFT_PX = 64  # a JPEG is decoded at an eighth of its size where possible: enough to see that it is whole
+
+
+@dataclass(frozen=True, slots=True)
+class FileCell:
+    """What a file-valued cell sends: a URL, a data URI, or the mark of a local file; the size in pixels where known."""
+
+    value: Any
+    local: LocalFile | None = None
+    image_size: tuple[int, int] | None = None
+
+
+class Files:
+    """Reads the file cells of one endpoint, remembering what it has already seen."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._seen: dict[tuple[str, str | None, Sequence[Path]], FileCell | Problem] = {}
+
+    def read(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
+        """What `text` means; a relative path is looked for in `folders`, in that order."""
+        if text[:5].lower() == "data:":
+            return self._data_uri(field, text)
+        seen = self._seen.get((text, field.media, folders))
+        if seen is None:
+            if len(self._seen) >= FILES_REMEMBERED_MAX:
+                self._seen.clear()
+            seen = self._url_or_path(field, text, folders)
+            self._seen[text, field.media, folders] = seen
+        return seen
+
+    def _url_or_path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
+        scheme = _SCHEME.match(text)
+        if scheme is None:
+            return self._path(field, text, folders)
+        if scheme[1].lower() not in ("http", "https"):
+            return _problem(field, text, "url", f"{shown(text)}: fal fetches http and https only")
+        try:
+            is_whole = bool(urlsplit(text).hostname) and not re.search(r"\s", text)
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            return _problem(field, text, "url", f"{shown(text)} is not a whole URL")
+        return FileCell(text)
+
+    def _path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
+        try:
+            tried = [folder / Path(text).expanduser() for folder in folders]
+            path = next((path for path in tried if path.exists()), tried[0])
+            if not path.exists():
+                where = " nor ".join(dict.fromkeys(str(path.parent) for path in tried))
+                return _problem(field, text, "file_missing", f"{shown(text)} does not exist in {where}")
+            if not path.is_file():
+                return _problem(field, text, "file_missing", f"{shown(text)} is not a file")
+            return self._local(field, text, path)
+        except (OSError, ValueError, RuntimeError) as exc:  # a name too long, a NUL in it, a ~ of nobody
+            reason = getattr(exc, "strerror", None) or str(exc)
+            return _problem(field, text, "file_missing", f"{shown(text)} cannot be read: {reason}")
+
+    def _local(self, field: Field, text: str, path: Path) -> FileCell | Problem:
+        size_bytes = path.stat().st_size
+        media_type, image_size = mimetypes.guess_type(path.name)[0] or "application/octet-stream", None
+        if size_bytes == 0:
+            return _problem(field, text, "file_empty", f"{shown(text)} is an empty file")
+        with path.open("rb") as file:
+            if field.media == "image" and self._endpoint.image_limits is not None:
+                looked = self._image(field, text, file, size_bytes)
+                if isinstance(looked, Problem):
+                    return looked
+                media_type, image_size = looked
+                file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        local = LocalFile(sha256=digest, path=path.resolve(), size_bytes=size_bytes, media_type=media_type)
+        return FileCell(local_file_mark(local), local, image_size)
+
+    def _image(self, field: Field, text: str, file: BinaryIO, size_bytes: int) -> tuple[str, tuple[int, int]] | Problem:
+        looked = _measured(file)
+        if isinstance(looked, str):
+            return _problem(field, text, "image_unreadable", f"{shown(text)} {looked}")
+        media_type, (width, height) = looked
+        wrong = check_image(self._endpoint, media_type=media_type, width=width, height=height, size_bytes=size_bytes)
+        if wrong:
+            return _problem(field, text, "image_refused", f"{shown(text)}: {'; '.join(wrong)}")
+        return media_type, (width, height)
+
+    def _data_uri(self, field: Field, text: str) -> FileCell | Problem:
+        found = _DATA_URI.fullmatch(text)
+        if found is None or not found[2].lower().endswith(";base64"):
+            return _problem(field, text, "data_uri", "is not a data URI of the form data:image/png;base64,…")
+        media_type = found[1]
+        if not text.startswith("data:") or media_type != media_type.lower():
+            return _problem(field, text, "data_uri", f"the model wants 'data:{media_type.lower()}' in lower case")
+        if field.media == "image" and not media_type.startswith("image/"):
+            return _problem(field, text, "data_uri", f"holds {media_type or 'no media type'}; an image is needed")
+        try:
+            content = base64.b64decode(found[3], validate=True)
+        except binascii.Error as exc:
+            return _problem(field, text, "data_uri", f"is not well-formed base64: {exc}")
+        if field.media != "image" or self._endpoint.image_limits is None:
+            return FileCell(text)
+        looked = self._image(field, text, io.BytesIO(content), len(content))
+        return looked if isinstance(looked, Problem) else FileCell(text, None, looked[1])
+
+
+def _measured(file: BinaryIO) -> tuple[str, tuple[int, int]] | str:
+    """Media type and size of an image, or what is wrong with it: its header is read, and whether it is whole."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            # A phone's MPO is a JPEG with a second picture behind it; every JPEG reader takes it.
+            kind, size = "JPEG" if image.format == "MPO" else image.format or "", image.size
+            image.verify()
+        if kind == "JPEG":  # verify() looks at no JPEG's data
+            file.seek(0)
+            with Image.open(file) as image:
+                image.draft(None, (_DRAFT_PX, _DRAFT_PX))
+                image.load()
+    except UnidentifiedImageError:
+        return "is not an image that can be read"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        return f"is a damaged image: {exc}"
+    return Image.MIME.get(kind, f"image/{kind.lower()}"), size
+
+
+def _problem(field: Field, text: str, kind: str, message: str) -> Problem:
+    return Problem(loc=(field.name,), kind=kind, message=message, input=text)

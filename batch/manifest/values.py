@@ -1,0 +1,215 @@
+"""What one row sends: its cells and the campaign's defaults as one checked input, local files as their marks.
+
+Reads cells by the endpoint's schema and judges them by it. It knows no ids, takes or file names: `rows.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch import endpoints, jobs
+from batch.endpoints import Endpoint, Field, Problem, check_input, read_cell
+from batch.errors import InputError
+from batch.jobs import LocalFile
+from batch.manifest.campaign import Campaign
+from batch.manifest.columns import INPUT_PREFIX, Column, Header, Inputs, inputs_of
+from batch.manifest.files import Files
+from batch.manifest.report import Report
+from batch.manifest.sheet import Record
+
+__all__ = ["InputReader", "Target", "Values", "text_of"]
+
+CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
+CELL_REMEMBERED_CHARS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One endpoint that rows run on: what its columns are, and the defaults as values."""
+
+    endpoint: Endpoint
+    inputs: Inputs
+    files: Files
+    defaults: Mapping[str, Any]
+    spoiled: frozenset[str]  # fields whose default is wrong, reported once already
+    remembered: Mapping[str, dict[str, object]]
+    file_fields: tuple[Field, ...]
+    image_field: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Values:
+    """The input of one row as it comes together."""
+
+    input: dict[str, Any]
+    files: dict[str, LocalFile]
+    image_size: tuple[int, int] | None = None
+
+
+class InputReader:
+    """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report."""
+
+    def __init__(
+        self, *, plan: Campaign, header: Header, main: Endpoint, pinned_dir: Path | None, sheet: Path, report: Report
+    ) -> None:
+        self._plan, self._header, self._main, self._pinned_dir = plan, header, main, pinned_dir
+        self._report = report
+        self._file_name = sheet.name
+        self._folder = plan.path.parent
+        # A cell is relative to the file it is written in; a campaign elsewhere may keep the images beside itself.
+        self._folders = tuple(dict.fromkeys((sheet.parent, self._folder)))
+        self._targets: dict[str, Target | str] = {}
+
+    def target(self, endpoint_id: str) -> Target | str:
+        """What rows on this endpoint need, made once; or why there is no such endpoint."""
+        if endpoint_id not in self._targets:
+            try:
+                main = self._main
+                is_main = endpoint_id == main.id
+                endpoint = main if is_main else endpoints.load(endpoint_id, pinned_dir=self._pinned_dir)
+                self._targets[endpoint_id] = self._made_target(endpoint)
+            except InputError as exc:
+                self._targets[endpoint_id] = str(exc)
+        return self._targets[endpoint_id]
+
+    def _made_target(self, endpoint: Endpoint) -> Target:
+        files = Files(endpoint)
+        defaults, named = self._defaults(endpoint)
+        lines = {name: f"{self._plan.path.name}:{entry.line}" for name, entry in self._plan.columns.items()}
+        inputs = inputs_of(self._header, endpoint, self._main, named, lines, self._report)
+        image = next((field.name for field in endpoint.fields if field.media == "image"), None)
+        return Target(
+            endpoint=endpoint,
+            inputs=inputs,
+            files=files,
+            defaults=defaults,
+            spoiled=named - set(defaults),
+            remembered={column.name: {} for column, field in inputs.columns if field.enum or field.kind != "string"},
+            file_fields=tuple(field for field in endpoint.fields if field.is_file),
+            image_field=image,
+        )
+
+    def _defaults(self, endpoint: Endpoint) -> tuple[dict[str, Any], frozenset[str]]:
+        """The campaign's defaults as values of this endpoint's fields, and the names of all, the wrong ones too."""
+        made: dict[str, Any] = {}
+        named = set()
+        for name, entry in self._plan.defaults.items():
+            field_name = name.removeprefix(INPUT_PREFIX)
+            field = endpoint.field(field_name)
+            if field is None and self._main.field(field_name) is not None:
+                continue  # a default of the main endpoint that this one has no use for
+            problems = check_input(endpoint, {field_name: entry.value}) if field is None else ()
+            if field is not None:
+                named.add(field.name)
+                value = read_cell(field, entry.value)
+                problems = (value,) if isinstance(value, Problem) else check_input(endpoint, {field.name: value})
+                made[field.name] = value
+            problems = tuple(problem for problem in problems if problem.loc[:1] == (field_name,))
+            if field is not None and not problems:
+                problems = _policy(field, made[field.name])
+            for problem in problems:
+                made.pop(field_name, None)
+                message = f"{_place(problem)}{problem.message}"
+                self._report.add(f"{self._plan.path.name}:{entry.line}", f"defaults.{name}", message, problem.kind)
+        return made, frozenset(named)
+
+    def values(self, record: Record, target: Target) -> Values:
+        """The row's input, checked. After an issue it is only good for finding more of them."""
+        input = dict(target.defaults)
+        origin: dict[str, Column] = {}
+        bad = set(target.inputs.unfilled | target.spoiled)
+        cells = record.cells
+        for column, field in target.inputs.columns:
+            cell = cells[column.index]
+            if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
+                continue  # an empty cell is a field that is not set
+            value = _read(field, cell, target.remembered.get(column.name))
+            origin[field.name] = column
+            bad.discard(field.name)
+            problems = (value,) if isinstance(value, Problem) else _policy(field, value)
+            if problems:
+                bad.add(field.name)
+                input.pop(field.name, None)
+                self._report_problems(record, origin, problems, target)
+            else:
+                input[field.name] = value
+        for column in target.inputs.foreign:
+            if text_of(cells[column.index]).strip():
+                message = f"is not a field of {target.endpoint.id}; empty the cell"
+                self._report.add(record.address(self._file_name, column.index), column.name, message, "unknown_field")
+        problems = tuple(p for p in check_input(target.endpoint, input) if p.loc[:1] not in {(name,) for name in bad})
+        self._report_problems(record, origin, problems, target)
+        return self._with_files(record, target, input, origin, {str(p.loc[0]) for p in problems if p.loc} | bad)
+
+    def _report_problems(
+        self, record: Record, origin: Mapping[str, Column], problems: Iterable[Problem], target: Target
+    ) -> None:
+        columns = {field.name: column for column, field in target.inputs.columns}
+        for problem in problems:
+            name = str(problem.loc[0]) if problem.loc else ""
+            column = origin.get(name) or columns.get(name)
+            message = f"{_place(problem)}{problem.message}"
+            if problem.kind == "missing" and len(problem.loc) == 1:
+                message = f"is empty, and {target.endpoint.id} needs it"
+            address = record.address(self._file_name, column.index if column else None)
+            self._report.add(address, column.name if column else name, message, problem.kind)
+
+    def _with_files(
+        self, record: Record, target: Target, input: dict[str, Any], origin: Mapping[str, Column], bad: set[str]
+    ) -> Values:
+        """Local files checked and replaced by their marks. A default's path is relative to the campaign file."""
+        values = Values(input=input, files={})
+        for field in target.file_fields:
+            if field.name not in input or field.name in bad:
+                continue
+            folders = self._folders if field.name in origin else (self._folder,)
+            value = input[field.name]
+            texts = value if isinstance(value, list) else [value]
+            read = [target.files.read(field, text, folders) for text in texts]
+            problems = [item for item in read if isinstance(item, Problem)]
+            self._report_problems(record, origin, problems, target)
+            good = [item for item in read if not isinstance(item, Problem)]
+            values.files.update((item.local.sha256, item.local) for item in good if item.local)
+            if good and field.name == target.image_field:
+                values.image_size = good[0].image_size
+            sent = [item.value for item in good]
+            input[field.name] = sent if isinstance(value, list) else (sent[0] if sent else value)
+        return values
+
+
+def _policy(field: Field, value: object) -> tuple[Problem, ...]:
+    """What fal would take and we do not."""
+    if field.name == "sync_mode" and value is True:
+        message = "true leaves no trace in fal's history, and a lost answer could not be found again; leave it out"
+        return (Problem(loc=(field.name,), kind="sync_mode", message=message, input=value),)
+    return ()
+
+
+def _read(field: Field, cell: object, remembered: dict[str, object] | None) -> object:
+    """`read_cell`, remembered for columns with few different values. Plain text needs no reading."""
+    if remembered is None:
+        return cell if isinstance(cell, str) and not field.is_file else read_cell(field, cell)
+    if not isinstance(cell, str) or len(cell) > CELL_REMEMBERED_CHARS_MAX:
+        return read_cell(field, cell)
+    if cell not in remembered:
+        if len(remembered) >= CELLS_REMEMBERED_MAX:
+            remembered.clear()
+        remembered[cell] = read_cell(field, cell)
+    return remembered[cell]
+
+
+def _place(problem: Problem) -> str:
+    """Where inside a structured cell: `image_size.width: `."""
+    return f"{'.'.join(str(step) for step in problem.loc[1:])}: " if len(problem.loc) > 1 else ""
+
+
+def text_of(cell: object) -> str:
+    """A cell as the user's own text."""
+    if isinstance(cell, str):
+        return cell
+    if cell is None:
+        return ""
+    return jobs.canonical_json(cell)
