@@ -299,7 +299,7 @@ def _client_verdict(answer: Answer, refusal: Refusal) -> Verdict:
     if code == 403 and refusal.has_typed_detail:
         return Verdict(Action.FAIL_JOB, refusal.error_type or "http_403")  # the model's own refusal of this input
     if code == 404 and words.startswith("path ") and "not found" in words:
-        return _UNKNOWN_ENDPOINT
+        return Verdict(Action.STOP_RUN, "path_unknown")
     if code in (404, 410) and answer.content.lstrip()[:1] == b"<":
         return Verdict(Action.REPEAT, f"http_{code}")  # a gateway's page: fal answers in JSON
     is_gateway = refusal.error_type is None and not refusal.is_json

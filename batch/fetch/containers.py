@@ -1,0 +1,275 @@
+"""What kind of file some bytes are, and whether the file is complete by its own account. No decoding, no network.
+
+A download of the right length can still be a file that was cut before it was uploaded. Every container says where it
+ends: the boxes of an mp4, the chunks of a PNG, the markers of a JPEG. Kinds that say nothing pass when they are not
+empty.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from batch.errors import DownloadFailed
+from batch.jobs import FileRef
+
+__all__ = ["HEAD_BYTES", "kind_of", "suffix_for", "verify"]
+
+HEAD_BYTES = 32
+"""The beginning of a file that is enough to know it by."""
+
+BOXES_MAX = 100_000  # at the top level; a fragmented film of a night has two for each second
+BOX_TYPES_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # QuickTime need not begin with ftyp
+STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # pictures in an mp4's clothes
+
+_SUFFIX_OF_KIND = {
+    "mp4": ".mp4",
+    "mov": ".mov",
+    "m4a": ".m4a",
+    "avif": ".avif",
+    "heic": ".heic",
+    "png": ".png",
+    "jpeg": ".jpg",
+    "gif": ".gif",
+    "webp": ".webp",
+    "wav": ".wav",
+    "avi": ".avi",
+    "webm": ".webm",
+    "flac": ".flac",
+    "ogg": ".ogg",
+    "mp3": ".mp3",
+    "pdf": ".pdf",
+    "glb": ".glb",
+}
+_SUFFIX_OF_TYPE = {
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/x-msvideo": ".avi",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/jpg": ".jpg",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/avif": ".avif",
+    "image/svg+xml": ".svg",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tiff",
+    "audio/mpeg": ".mp3",
+    "audio/mp3": ".mp3",
+    "audio/mp4": ".m4a",
+    "audio/wav": ".wav",
+    "audio/x-wav": ".wav",
+    "audio/ogg": ".ogg",
+    "audio/flac": ".flac",
+    "application/json": ".json",
+    "application/pdf": ".pdf",
+    "application/zip": ".zip",
+    "model/gltf-binary": ".glb",
+    "text/plain": ".txt",
+}
+_CHECKED_TYPES = {
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "image/jpg": "jpeg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+}
+_CHECKED_SUFFIXES = {
+    ".mp4": "mp4",
+    ".mov": "mov",
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".gif": "gif",
+    ".webp": "webp",
+    ".wav": "wav",
+}
+
+
+def kind_of(head: bytes) -> str | None:
+    """The kind of file that begins with `head` (32 bytes are enough), None when nothing tells."""
+    if head[4:8] == b"ftyp":
+        return _kind_of_brand(head[8:12])
+    if head[:4] == b"RIFF" and len(head) >= 12:
+        return {b"WEBP": "webp", b"WAVE": "wav", b"AVI ": "avi"}.get(head[8:12])
+    for signature, kind in (
+        (b"\x89PNG\r\n\x1a\n", "png"),
+        (b"\xff\xd8\xff", "jpeg"),
+        (b"GIF8", "gif"),
+        (b"\x1aE\xdf\xa3", "webm"),
+        (b"fLaC", "flac"),
+        (b"OggS", "ogg"),
+        (b"ID3", "mp3"),
+        (b"%PDF-", "pdf"),
+        (b"glTF", "glb"),
+    ):
+        if head.startswith(signature):
+            return kind
+    if head[4:8] in BOX_TYPES_FIRST:
+        return "mov"
+    if len(head) > 2 and head[0] == 0xFF and head[1] in (0xFB, 0xF3, 0xF2, 0xFA):
+        return "mp3"
+    return None
+
+
+def suffix_for(ref: FileRef, head: bytes) -> str:
+    """The ending of a file's name: by its first bytes, else by what fal calls it, else by its URL, else `.bin`."""
+    kind = kind_of(head)
+    of_type = _SUFFIX_OF_TYPE.get((ref.content_type or "").split(";")[0].strip().lower())
+    if kind == "webm" and of_type == ".mkv":
+        return ".mkv"  # one container, told apart further in than the head reaches
+    if kind is not None:
+        return _SUFFIX_OF_KIND[kind]
+    return of_type or _url_suffix(ref.file_name or "") or _url_suffix(ref.url) or ".bin"
+
+
+def verify(path: Path, hint: str | None = None) -> None:
+    """DownloadFailed unless the file is complete by its own account.
+
+    `hint` is a media type or a URL: a file that should be a PNG and begins like none of the known kinds is refused
+    (a server's error page, mostly). What it really is counts for the rest.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise DownloadFailed(f"{path.name}: the file is empty")
+        head = file.read(HEAD_BYTES)
+        kind, expected = kind_of(head), _expected_kind(hint)
+        if kind is None and expected is not None:
+            raise DownloadFailed(f"{path.name}: expected {expected}, found a file that begins with {head[:12]!r}")
+        check = _CHECKS.get(kind or "")
+        problem = check(file, size) if check else None
+    if problem:
+        raise DownloadFailed(f"{path.name}: not a whole {kind}: {problem}")
+
+
+def _expected_kind(hint: str | None) -> str | None:
+    if not hint:
+        return None
+    media_type = hint.split(";")[0].strip().lower()
+    return _CHECKED_TYPES.get(media_type) or _CHECKED_SUFFIXES.get(_url_suffix(hint))
+
+
+def _url_suffix(url: str) -> str:
+    if url[:5].lower() == "data:":
+        return ""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
+    found = re.search(r"\.[A-Za-z0-9]{1,12}$", name)
+    return found[0].lower() if found else ""
+
+
+def _kind_of_brand(brand: bytes) -> str:
+    if brand == b"qt  ":
+        return "mov"
+    if brand in (b"M4A ", b"M4B "):
+        return "m4a"
+    if brand in STILL_BRANDS:
+        return "avif" if brand.startswith(b"avi") else "heic"
+    return "mp4"
+
+
+def _boxes_problem(file: IO[bytes], size: int) -> str | None:
+    """The top-level boxes, one after the other, have to end where the file ends."""
+    seen: set[bytes] = set()
+    position, brand = 0, b""
+    for _ in range(BOXES_MAX):
+        if position == size:
+            return _missing_box(seen, brand)
+        file.seek(position)
+        header = file.read(16)
+        if len(header) < 8:
+            return f"{size - position} bytes after the last box"
+        length, name = struct.unpack(">I4s", header[:8])
+        least = 8
+        if length == 1:
+            if len(header) < 16:
+                return "it ends inside a box's header"
+            (length,), least = struct.unpack(">Q", header[8:16]), 16
+        elif length == 0:
+            length = size - position  # "to the end of the file", which only the last box may say
+        if length < least:
+            return f"box {name!r} at {position} is {length} bytes long"
+        if position + length > size:
+            return f"box {name!r} needs {position + length} bytes, the file has {size}"
+        if name == b"ftyp":
+            brand = header[8:12]
+        seen.add(name)
+        position += length
+    return f"more than {BOXES_MAX} boxes"
+
+
+def _missing_box(seen: set[bytes], brand: bytes) -> str | None:
+    if brand in STILL_BRANDS:
+        return None if b"meta" in seen or b"moov" in seen else "no meta box"
+    missing = [name.decode() for name in (b"moov", b"mdat") if name not in seen]
+    return f"no {' and no '.join(missing)} box" if missing else None
+
+
+def _png_problem(file: IO[bytes], size: int) -> str | None:
+    position = 8
+    while position + 12 <= size:
+        file.seek(position)
+        length, name = struct.unpack(">I4s", file.read(8))
+        position += 12 + length
+        if name == b"IEND":
+            return None if position <= size else "it ends inside IEND"
+    return "it ends before IEND"
+
+
+def _jpeg_problem(file: IO[bytes], size: int) -> str | None:
+    """Segments up to the first scan, then the end marker: inside a scan 0xFF is always followed by something else.
+    The last two bytes alone would refuse files with padding, and a search of the whole would find a thumbnail's."""
+    position = 2
+    while True:
+        file.seek(position)
+        header = file.read(4)
+        if len(header) < 4 or header[0] != 0xFF:
+            return "it ends before the picture"
+        if header[1] == 0xFF:
+            position += 1  # fill bytes may stand before a marker
+            continue
+        position += 2 + struct.unpack(">H", header[2:4])[0]
+        if header[1] == 0xDA:
+            break
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return None if content.find(b"\xff\xd9", position) >= 0 else "it ends inside the picture"
+
+
+def _riff_problem(file: IO[bytes], size: int) -> str | None:
+    file.seek(4)
+    (length,) = struct.unpack("<I", file.read(4))
+    if length in (0, 0xFFFFFFFF):
+        return None  # written to a pipe, its length never filled in
+    return None if length + 8 <= size else f"it needs {length + 8} bytes, the file has {size}"
+
+
+def _gif_problem(file: IO[bytes], size: int) -> str | None:
+    file.seek(max(0, size - 64))
+    return None if file.read().rstrip(b"\0").endswith(b";") else "no trailer"
+
+
+_CHECKS: dict[str, Callable[[IO[bytes], int], str | None]] = {
+    "mp4": _boxes_problem,
+    "mov": _boxes_problem,
+    "m4a": _boxes_problem,
+    "avif": _boxes_problem,
+    "heic": _boxes_problem,
+    "png": _png_problem,
+    "jpeg": _jpeg_problem,
+    "gif": _gif_problem,
+    "webp": _riff_problem,
+    "wav": _riff_problem,
+    "avi": _riff_problem,
+}

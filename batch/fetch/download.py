@@ -1,0 +1,272 @@
+"""Downloads: the bytes behind a result's URL, into a `.part` that a crash leaves for the next run to finish.
+
+One call is one try; who asks again, and when, is the scheduler's to say. No key, token or cookie is ever sent: result
+files are public, and their URLs come from an answer. What the bytes are is containers.py's to check.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.cookiejar
+import ipaddress
+import re
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import httpx
+
+from batch.errors import DownloadFailed
+from batch.fetch.files import disk_trouble, sha256_of
+
+__all__ = ["Fetcher", "Saved"]
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+"""Between two chunks, not over the file: a large file on a slow line is no failure, a minute of silence is."""
+
+OPEN_DEADLINE_S = 120.0  # until the answer begins, redirects included
+WRITE_BYTES = 512 * 1024  # a thread for every 64 KiB of the network would cost more than the writing
+FILE_BYTES_MAX = 20 * 1024**3
+"""No model makes a file of 20 GiB; an answer that does not end is stopped before it fills the disk."""
+
+OVERLAP_BYTES = 64 * 1024
+"""A resumed download asks for this much again and compares: a part of another file is noticed and started over."""
+
+REDIRECTS_MAX = 5
+URL_CHARS_SHOWN = 120  # of a URL in a message; a data URI has millions
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A finished `.part`: all its bytes are there. Not verified, not under its final name yet."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    media_type: str | None  # what the server called it
+
+
+class _StartOver(Exception):
+    """The part on the disk is no beginning of what the server has."""
+
+
+class Fetcher:
+    """Downloads over one transport.
+
+    URLs: https anywhere; http on loopback when `allow_http_loopback`, and to `extra_origins` (`http://host:port`, the
+    queue inside the program). `run_blocking` runs file work: `await run_blocking(function, *args)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: httpx.AsyncBaseTransport,
+        allow_http_loopback: bool,
+        run_blocking: Callable[..., Awaitable[Any]],
+        extra_origins: frozenset[str] = frozenset(),
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            cookies=http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
+        )
+        self._allow_http_loopback = allow_http_loopback
+        self._extra_origins = frozenset(_origin(httpx.URL(url)) for url in extra_origins)
+        self._run_blocking = run_blocking
+
+    async def download(self, url: str, part: Path, *, expected_bytes: int | None = None) -> Saved:
+        """Brings all the bytes of `url` into `part`, going on where an earlier try left it.
+
+        `expected_bytes` counts only where the server names no length. DownloadFailed when the file is not whole yet
+        (the part stays) or, with `is_gone`, will never be; Blocked when the disk refuses.
+        """
+        try:
+            if url[:5].lower() == "data:":
+                media_type = await self._decode(url, part)
+            else:
+                try:
+                    media_type = await self._transfer(url, part, expected_bytes, resume=True)
+                except _StartOver:
+                    media_type = await self._transfer(url, part, expected_bytes, resume=False)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as exc:
+            raise DownloadFailed(f"{_shown(url)}: {type(exc).__name__}: {exc}".rstrip(": ")) from exc
+        with disk_trouble(part):
+            size_bytes = part.stat().st_size
+            if size_bytes == 0:
+                raise DownloadFailed(f"{_shown(url)}: the file is empty")
+            sha256 = await self._run_blocking(sha256_of, part)
+        return Saved(path=part, size_bytes=size_bytes, sha256=sha256, media_type=media_type)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _decode(self, url: str, part: Path) -> str | None:
+        """A data URI is a result file too: models asked for `sync_mode` answer in them."""
+        head, comma, data = url.partition(",")
+        media_type, *options = head[5:].split(";")
+        content = urllib.parse.unquote_to_bytes(data)
+        try:
+            if not comma:
+                raise ValueError("it has no comma")
+            if any(option.strip().lower() == "base64" for option in options):
+                content = base64.b64decode(content, validate=True)
+        except (ValueError, binascii.Error) as exc:
+            raise DownloadFailed(f"{_shown(url)}: not a data URI that can be read: {exc}") from exc
+        with disk_trouble(part):
+            await self._run_blocking(part.write_bytes, content)
+        return media_type.strip() or None
+
+    async def _transfer(self, url: str, part: Path, expected_bytes: int | None, *, resume: bool) -> str | None:
+        with disk_trouble(part):
+            had_bytes = part.stat().st_size if resume and part.exists() else 0
+        start = max(0, had_bytes - OVERLAP_BYTES)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with anyio.fail_after(OPEN_DEADLINE_S):
+            response = await self._opened(url, headers)
+        try:
+            begins_at, length = _extent(url, response, start)
+            with disk_trouble(part):
+                file = await self._run_blocking(open, part, "r+b" if begins_at else "wb")
+            try:
+                ends_at = await self._copy(url, response, file, begins_at, had_bytes)
+            finally:
+                file.close()
+        finally:
+            await response.aclose()
+        # The server's length is exact; the one in the result is the model's word, and more than it promised is no harm.
+        if ends_at != (ends_at if length is None else length) or (length is None and ends_at < (expected_bytes or 0)):
+            raise DownloadFailed(f"{_shown(url)}: {ends_at} of {length or expected_bytes} bytes came")
+        return response.headers.get("content-type", "").split(";")[0].strip().lower() or None
+
+    async def _opened(self, url: str, headers: dict[str, str]) -> httpx.Response:
+        """The answer to go on with, redirects followed one by one, each target under the same rule as the first."""
+        target = httpx.URL(url)
+        for _ in range(REDIRECTS_MAX + 1):
+            self._check(target)
+            # Auth() keeps httpx from making a login out of a user name in the URL.
+            request = self._client.build_request("GET", target, headers=headers)
+            response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+            if response.status_code not in (301, 302, 303, 307, 308):
+                return response
+            await response.aclose()
+            location = response.headers.get("location", "")
+            if not location:
+                raise DownloadFailed(f"{_shown(url)}: a redirect to nowhere")
+            target = target.join(location)
+        raise DownloadFailed(f"{_shown(url)}: more than {REDIRECTS_MAX} redirects")
+
+    def _check(self, url: httpx.URL) -> None:
+        is_allowed = url.scheme == "https" or (
+            url.scheme == "http"
+            and (_origin(url) in self._extra_origins or (self._allow_http_loopback and _is_loopback(url.host)))
+        )
+        if not is_allowed or not url.host:
+            raise DownloadFailed(f"{_shown(str(url))}: result files are fetched over https only")
+
+    async def _copy(self, url: str, response: httpx.Response, file: IO[bytes], begins_at: int, had_bytes: int) -> int:
+        """Writes the body from `begins_at` on, over the tail of what was there already, which must be the same bytes.
+        Whatever came before a break is written, too. Returns where the body ended."""
+        part = Path(file.name)
+        with disk_trouble(part):
+            tail = await self._run_blocking(_read_from, file, begins_at) if begins_at else b""
+        assert len(tail) in (0, had_bytes - begins_at)
+        position, same_up_to = begins_at, begins_at + len(tail)
+        waiting = bytearray()
+        chunks = response.aiter_bytes()
+        try:
+            while (chunk := await _next(chunks)) is not None:
+                if position < same_up_to:
+                    known = tail[position - begins_at : position - begins_at + len(chunk)]
+                    if chunk[: len(known)] != known:
+                        raise _StartOver
+                    waiting += chunk[len(known) :]
+                else:
+                    waiting += chunk
+                position += len(chunk)
+                if position > FILE_BYTES_MAX:
+                    raise DownloadFailed(f"{_shown(url)}: larger than {FILE_BYTES_MAX} bytes", is_gone=True)
+                if len(waiting) >= WRITE_BYTES:
+                    await self._write(file, waiting)
+        except (httpx.HTTPError, TimeoutError):
+            await self._write(file, waiting)
+            raise
+        await self._write(file, waiting)
+        if position < same_up_to:
+            raise _StartOver  # the server has less than we have
+        return position
+
+    async def _write(self, file: IO[bytes], waiting: bytearray) -> None:
+        with disk_trouble(Path(file.name)):
+            await self._run_blocking(_append, file, bytes(waiting))
+        waiting.clear()
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    """The next piece of a body, None at its end, TimeoutError when it does not come."""
+    with anyio.fail_after(READ_TIMEOUT_S):
+        return await anext(chunks, None)
+
+
+def _extent(url: str, response: httpx.Response, start: int) -> tuple[int, int | None]:
+    """Where the body begins in the file, and how long the whole file is, where the server says it."""
+    code, headers = response.status_code, response.headers
+    if code in (403, 404, 410):
+        raise DownloadFailed(f"{_shown(url)}: the server answers {code}: gone", is_gone=True)
+    if code == 416 and start:
+        raise _StartOver
+    if code not in (200, 206):
+        raise DownloadFailed(f"{_shown(url)}: the server answers {code}")
+    is_encoded = headers.get("content-encoding", "identity").lower() != "identity"
+    if code == 206:
+        found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+        if found is None or int(found[1]) != start or is_encoded:
+            if start:
+                raise _StartOver
+            raise DownloadFailed(f"{_shown(url)}: the server sends a part that nobody asked for")
+        length: int | None = int(found[2]) + 1 if found[3] == "*" else int(found[3])
+    else:
+        start = 0  # it ignores Range: all of the file comes again
+        stated = headers.get("content-length", "")
+        length = int(stated) if stated.isdecimal() and not is_encoded else None
+    if length is not None and length > FILE_BYTES_MAX:
+        raise DownloadFailed(f"{_shown(url)}: {length} bytes are more than {FILE_BYTES_MAX}", is_gone=True)
+    return start, length
+
+
+def _read_from(file: IO[bytes], position: int) -> bytes:
+    file.seek(position)
+    return file.read()
+
+
+def _append(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+    file.flush()
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+
+
+def _shown(url: str) -> str:
+    """A URL for a message: without its query, where a signature may stand."""
+    short = url.split("?")[0]
+    return short if len(short) <= URL_CHARS_SHOWN else short[: URL_CHARS_SHOWN - 1] + "…"
