@@ -34,7 +34,7 @@ class Field:
     """One field of an endpoint's input.
 
     `kind` is a JSON type, or `any` where several are allowed (`types` lists them). `media` says what a file-valued
-    field holds: `image`, `video`, `audio`, or `file` where its name does not tell. `default` is fal's own and is never sent.
+    field holds: `image`, `video`, `audio`, or `file` where its name does not tell. `default` is fal's own, never sent.
     """
 
     name: str

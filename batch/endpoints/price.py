@@ -27,18 +27,16 @@ def price_micros(endpoint: Endpoint, input: Mapping[str, Any], image_size: tuple
     `image_size` (width, height) settles the frame where the ratio is `auto`; without it the dearest frame of that
     resolution is taken. A field that is not set counts with fal's own default.
     """
-    rule = _rules().get(endpoint.id)
-    if rule is None:
+    if endpoint.id not in _rules():
         return None
-    wanted = {name: _wanted(endpoint, input, name) for name in ("resolution", "aspect_ratio", "duration", "num_frames")}
-    try:
-        frames = _frames(rule, wanted["duration"], wanted["num_frames"])
-        pixels = _pixels(str(wanted["resolution"]), str(wanted["aspect_ratio"] or "auto"), image_size)
-    except (KeyError, ValueError):
-        return None
-    micros_per_price = int(Decimal(rule["usd"]) * 1_000_000)
-    top = pixels * frames * micros_per_price * (100 + PRICE_MARGIN_PERCENT)
-    return -(-top // (TOKEN_PIXELS * int(rule["units_per_price"]) * 100))
+    ratio = str(_wanted(endpoint, input, "aspect_ratio") or "auto")
+    return _token_price(
+        endpoint.id,
+        str(_wanted(endpoint, input, "resolution")),
+        nearest_ratio(*image_size) if ratio == "auto" and image_size is not None else ratio,
+        str(_wanted(endpoint, input, "duration")),
+        _wanted(endpoint, input, "num_frames"),
+    )
 
 
 def frame_size(resolution: str, ratio: str) -> tuple[int, int]:
@@ -63,17 +61,24 @@ def _wanted(endpoint: Endpoint, input: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _frames(rule: Mapping[str, Any], duration: Any, num_frames: Any) -> int:
-    if num_frames is not None:  # overrides the duration
-        return int(num_frames)
-    return int(rule["frames_per_second"]) * int(str(duration)) + 1
+@lru_cache(maxsize=4096)  # a million rows have a few dozen prices
+def _token_price(endpoint_id: str, resolution: str, ratio: str, duration: str, num_frames: int | None) -> int | None:
+    """Tokens are pixels x frames / 1024; a resolution or duration the table does not know has no price."""
+    rule = _rules()[endpoint_id]
+    try:
+        # num_frames overrides the duration, and the file has one frame more than its seconds.
+        frames = int(rule["frames_per_second"]) * int(duration) + 1 if num_frames is None else int(num_frames)
+        pixels = _pixels(resolution, ratio)
+    except (KeyError, ValueError):
+        return None
+    micros_per_price = int(Decimal(rule["usd"]) * 1_000_000)
+    top = pixels * frames * micros_per_price * (100 + PRICE_MARGIN_PERCENT)
+    return -(-top // (TOKEN_PIXELS * int(rule["units_per_price"]) * 100))
 
 
-def _pixels(resolution: str, ratio: str, image_size: tuple[int, int] | None) -> int:
-    if ratio == "auto" and image_size is None:
+def _pixels(resolution: str, ratio: str) -> int:
+    if ratio == "auto":  # of an image whose size nobody knows
         return max(width * height for width, height in _frame_table()[resolution].values())
-    if ratio == "auto" and image_size is not None:
-        ratio = nearest_ratio(*image_size)
     width, height = frame_size(resolution, ratio)
     return width * height
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import hashlib
 import io
+import itertools
 import mimetypes
 import re
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ from batch.jobs import LocalFile, local_file_mark
 __all__ = ["FileCell", "Files"]
 
 FILES_REMEMBERED_MAX = 4096
+HINTS_MAX = 20
+LISTED_MAX = 10_000
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a path
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL)
@@ -43,6 +47,7 @@ class Files:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._hints = 0
         self._seen: dict[tuple[str, str | None, Sequence[Path]], FileCell | Problem] = {}
 
     def read(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
@@ -76,14 +81,28 @@ class Files:
             tried = [folder / Path(text).expanduser() for folder in folders]
             path = next((path for path in tried if path.exists()), tried[0])
             if not path.exists():
-                where = " nor ".join(dict.fromkeys(str(path.parent) for path in tried))
-                return _problem(field, text, "file_missing", f"{shown(text)} does not exist in {where}")
+                places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
+                message = f"{shown(text)} does not exist{self._hint(tried)}; looked for {places}"
+                return _problem(field, text, "file_missing", message)
             if not path.is_file():
                 return _problem(field, text, "file_missing", f"{shown(text)} is not a file")
             return self._local(field, text, path)
         except (OSError, ValueError, RuntimeError) as exc:  # a name too long, a NUL in it, a ~ of nobody
             reason = getattr(exc, "strerror", None) or str(exc)
             return _problem(field, text, "file_missing", f"{shown(text)} cannot be read: {reason}")
+
+    def _hint(self, tried: Sequence[Path]) -> str:
+        """A file of nearly that name, for the first few that are missing: listing and comparing is slow."""
+        self._hints += 1
+        if self._hints > HINTS_MAX:
+            return ""
+        for path in tried:
+            if path.parent.is_dir():
+                names = [other.name for other in itertools.islice(path.parent.iterdir(), LISTED_MAX)]
+                close = difflib.get_close_matches(path.name, names, n=1)
+                if close:
+                    return f" (did you mean '{close[0]}'?)"
+        return ""
 
     def _local(self, field: Field, text: str, path: Path) -> FileCell | Problem:
         size_bytes = path.stat().st_size

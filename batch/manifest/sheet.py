@@ -60,7 +60,10 @@ class Sheet:
                 continue
             if any(cells[len(self.header) :]) or (unnamed and any(cells[index] for index in unnamed)):
                 self._check_unnamed(number, cells, report)
-            yield Record(number, cells)
+            if len(cells) == len(self.header) or not any(cells[len(self.header) :]):
+                yield Record(
+                    number, cells
+                )  # else every cell stands in the wrong column, and would be an issue of its own
 
     def _check_unnamed(self, number: int, cells: Sequence[str], report: Report) -> None:
         """A value in no column would be lost without a word; mostly it is half of a prompt with a bare comma in it."""

@@ -77,7 +77,7 @@ class InputReader:
 
     def _made_target(self, endpoint: Endpoint) -> Target:
         files = Files(endpoint)
-        defaults, named = self._defaults(endpoint)
+        defaults, named = self._defaults(endpoint, files)
         lines = {name: f"{self._plan.path.name}:{entry.line}" for name, entry in self._plan.columns.items()}
         inputs = inputs_of(self._header, endpoint, self._main, named, lines, self._report)
         image = next((field.name for field in endpoint.fields if field.media == "image"), None)
@@ -92,7 +92,7 @@ class InputReader:
             image_field=image,
         )
 
-    def _defaults(self, endpoint: Endpoint) -> tuple[dict[str, Any], frozenset[str]]:
+    def _defaults(self, endpoint: Endpoint, files: Files) -> tuple[dict[str, Any], frozenset[str]]:
         """The campaign's defaults as values of this endpoint's fields, and the names of all, the wrong ones too."""
         made: dict[str, Any] = {}
         named = set()
@@ -109,12 +109,18 @@ class InputReader:
                 made[field.name] = value
             problems = tuple(problem for problem in problems if problem.loc[:1] == (field_name,))
             if field is not None and not problems:
-                problems = _policy(field, made[field.name])
+                problems = _policy(field, made[field.name]) or self._file_problems(field, made[field.name], files)
             for problem in problems:
                 made.pop(field_name, None)
                 message = f"{_place(problem)}{problem.message}"
                 self._report.add(f"{self._plan.path.name}:{entry.line}", f"defaults.{name}", message, problem.kind)
         return made, frozenset(named)
+
+    def _file_problems(self, field: Field, value: Any, files: Files) -> tuple[Problem, ...]:
+        """What is wrong with the files of a default, whose paths are relative to the campaign file."""
+        texts = () if not field.is_file else value if isinstance(value, list) else (value,)
+        read = [files.read(field, text, (self._folder,)) for text in texts]
+        return tuple(item for item in read if isinstance(item, Problem))
 
     def values(self, record: Record, target: Target) -> Values:
         """The row's input, checked. After an issue it is only good for finding more of them."""
@@ -160,7 +166,7 @@ class InputReader:
     def _with_files(
         self, record: Record, target: Target, input: dict[str, Any], origin: Mapping[str, Column], bad: set[str]
     ) -> Values:
-        """Local files checked and replaced by their marks. A default's path is relative to the campaign file."""
+        """Local files checked and replaced by their marks."""
         values = Values(input=input, files={})
         for field in target.file_fields:
             if field.name not in input or field.name in bad:
