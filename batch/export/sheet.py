@@ -1,0 +1,125 @@
+"""The user's own sheet back, with what became of each row beside it, as CSV.
+
+May import jobs and errors; it asks a callable for results and so knows no ledger. Rows are written as they are read:
+memory is the same for a thousand and for a million.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+from batch.errors import InputError
+from batch.jobs import Row
+
+__all__ = ["RESULT_COLUMNS", "Result", "to_csv"]
+
+RESULT_PREFIX = "result_"
+
+# A spreadsheet program runs a cell that begins so as a formula (OWASP, "CSV Injection").
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_PLAIN_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one row's job, as text; empty where there is nothing to say.
+
+    Times are ISO 8601 in UTC, `cost_usd` is a decimal number, `path` is relative to the working folder or absolute. The
+    order is that of the columns; the row's take and endpoint, which need no ledger, follow.
+    """
+
+    state: str = ""
+    path: str = ""
+    seed: str = ""
+    request_id: str = ""
+    cost_usd: str = ""
+    error: str = ""
+    attempts: str = ""
+    submitted_at: str = ""
+    finished_at: str = ""
+    sha256: str = ""
+
+
+_NAMES = tuple(field.name for field in fields(Result))
+_OF_THE_ROW = ("take", "endpoint")
+
+RESULT_COLUMNS = tuple(RESULT_PREFIX + name for name in (*_NAMES, *_OF_THE_ROW))
+"""The columns that are added, in order. A manifest ignores them, so the sheet that comes out can go in again."""
+
+
+def to_csv(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    results: Callable[[Row], Result],
+    out: Path,
+    *,
+    sources: Sequence[Path] = (),
+) -> int:
+    """Write one line for every row and take to `out`; the number of lines.
+
+    `columns` are the user's, in their order and untouched; the results follow. `out` appears only when it is whole: an
+    earlier file of that name stays until then. InputError when it is one of `sources` (the manifest, its sheet), a
+    folder, or not to be written.
+    """
+    _refuse_sources(out, sources)
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                count = _write(file, rows, columns, results)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, out)
+            _fsync_folder(out.parent)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as exc:
+        raise InputError(f"{out} cannot be written: {exc.strerror or exc}") from exc
+    return count
+
+
+def _refuse_sources(out: Path, sources: Sequence[Path]) -> None:
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name the file to write, such as {out / 'results.csv'}")
+    for source in sources:
+        for path in (out, out.with_name(out.name + ".part")):
+            if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
+                raise InputError(f"{path} is what this export was made from; write it under another name")
+
+
+def _write(file: TextIO, rows: Iterable[Row], columns: Sequence[str], results: Callable[[Row], Result]) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((*columns, *RESULT_COLUMNS))
+    count = 0
+    for row in rows:
+        mine = (row.cells.get(column, "") for column in columns)
+        writer.writerow((*mine, *_result_cells(row, results(row))))
+        count += 1
+    return count
+
+
+def _result_cells(row: Row, result: Result) -> Iterator[str]:
+    for text in (*(getattr(result, name) for name in _NAMES), str(row.job.take), row.job.endpoint):
+        yield _harmless(text)
+
+
+def _harmless(text: str) -> str:
+    """A result as a cell that no spreadsheet program runs. The user's own cells are the user's business."""
+    return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
