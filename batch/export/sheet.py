@@ -28,10 +28,9 @@ _PLAIN_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one row's job, as text; empty where there is nothing to say.
+    """What became of one row's job, as text, in the order of the columns; empty where there is nothing to say.
 
-    Times are ISO 8601 in UTC, `cost_usd` is a decimal number, `path` is relative to the working folder or absolute. The
-    order is that of the columns; the row's take and endpoint, which need no ledger, follow.
+    Times are ISO 8601 in UTC, `cost_usd` is a decimal number, several paths or hashes are joined with `; `.
     """
 
     state: str = ""
@@ -40,6 +39,7 @@ class Result:
     request_id: str = ""
     cost_usd: str = ""
     error: str = ""
+    endpoint: str = ""
     attempts: str = ""
     submitted_at: str = ""
     finished_at: str = ""
@@ -47,10 +47,10 @@ class Result:
 
 
 _NAMES = tuple(field.name for field in fields(Result))
-_OF_THE_ROW = ("take", "endpoint")
 
-RESULT_COLUMNS = tuple(RESULT_PREFIX + name for name in (*_NAMES, *_OF_THE_ROW))
-"""The columns that are added, in order. A manifest ignores them, so the sheet that comes out can go in again."""
+RESULT_COLUMNS = tuple(RESULT_PREFIX + name for name in (*_NAMES, "take"))
+"""The columns that are added, in order. A manifest ignores them, so the sheet that comes out can go in again; by
+`result_take` it knows the lines that are further takes of a row it has already read."""
 
 
 def to_csv(
@@ -59,15 +59,15 @@ def to_csv(
     results: Callable[[Row], Result],
     out: Path,
     *,
-    sources: Sequence[Path] = (),
+    never: Sequence[Path] = (),
 ) -> int:
     """Write one line for every row and take to `out`; the number of lines.
 
     `columns` are the user's, in their order and untouched; the results follow. `out` appears only when it is whole: an
-    earlier file of that name stays until then. InputError when it is one of `sources` (the manifest, its sheet), a
+    earlier file of that name stays until then. InputError when it is one of `never` (the manifest, its sheet), a
     folder, or not to be written.
     """
-    _refuse_sources(out, sources)
+    _refuse(out, never)
     part = out.with_name(out.name + ".part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,10 @@ def to_csv(
     return count
 
 
-def _refuse_sources(out: Path, sources: Sequence[Path]) -> None:
+def _refuse(out: Path, never: Sequence[Path]) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the file to write, such as {out / 'results.csv'}")
-    for source in sources:
+    for source in never:
         for path in (out, out.with_name(out.name + ".part")):
             if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
                 raise InputError(f"{path} is what this export was made from; write it under another name")
@@ -106,7 +106,7 @@ def _write(file: TextIO, rows: Iterable[Row], columns: Sequence[str], results: C
 
 
 def _result_cells(row: Row, result: Result) -> Iterator[str]:
-    for text in (*(getattr(result, name) for name in _NAMES), str(row.job.take), row.job.endpoint):
+    for text in (*(getattr(result, name) for name in _NAMES), str(row.job.take)):
         yield _harmless(text)
 
 

@@ -81,8 +81,6 @@ def load(
     else:
         plan = Campaign(path=path, name=None, endpoint=None, sheet=path, header=(), records=())
     plan = replace(plan, carry=tuple(dict.fromkeys((*plan.carry, *carry))))
-    if plan.endpoint and endpoint and plan.endpoint != endpoint:
-        raise InputError(f"{path} runs on {plan.endpoint}, and --endpoint says {endpoint}; take one of them away")
     main = endpoints.load(plan.endpoint or endpoint or DEFAULT_ENDPOINT, pinned_dir=pinned_dir)
     sheet = open_sheet(plan.sheet) if plan.sheet else None
     # What is wrong with the header is told again, together with the rows, by rows().
