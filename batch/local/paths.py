@@ -26,7 +26,7 @@ class Call:
 
 
 def app_of(endpoint: str) -> str | None:
-    """`owner/app` of an endpoint id, its namespace kept; None when it is no id. Requests of one app share their URLs."""
+    """`owner/app` of an endpoint id, its namespace kept; None when it is no id. An app's requests share URLs."""
     parts = endpoint.split("/")
     count = 3 if parts[0] in _NAMESPACES else 2
     return "/".join(parts[:count]) if len(parts) >= count and all(parts) else None

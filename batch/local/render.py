@@ -105,7 +105,7 @@ def _prepare(picture: bytes, width: int, height: int) -> tuple[Image.Image, ...]
     image = open_picture(picture, side_needed=max(kept_width, kept_height))
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
-    box = (left, top, left + width * scale, top + height * scale)
+    box = _within(image, left, top, width * scale, height * scale)
     cropped = image.resize((kept_width, kept_height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     frame = VideoReformatter().reformat(
         av.VideoFrame.from_ndarray(np.asarray(cropped), format="rgb24"),
@@ -152,8 +152,14 @@ def _frames(
 
 def _seen(plane: Image.Image, view: View, width: int, height: int) -> Plane:
     left, top = view.left * plane.width, view.top * plane.height
-    box = (left, top, left + view.size * plane.width, top + view.size * plane.height)
+    box = _within(plane, left, top, view.size * plane.width, view.size * plane.height)
     return np.array(plane.resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def _within(image: Image.Image, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """A box that rounding has not pushed a hair over the picture's edge, which Pillow refuses."""
+    right, bottom = min(left + width, image.width), min(top + height, image.height)
+    return max(left, 0.0), max(top, 0.0), right, bottom
 
 
 def _plane(frame: av.VideoFrame, index: int) -> Plane:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from batch.endpoints import Endpoint, Problem, check_input
 from batch.local import times
@@ -79,6 +80,7 @@ class Workshop:
     async def runner(self) -> None:
         """Run requests one after the other, for ever."""
         while True:
+            await anyio.lowlevel.checkpoint()  # where rendering runs inline, others get their turn here
             work = self._work  # before the look: what is accepted after the look sets this very event
             request = self.store.take(self.clock())
             if request is None:
