@@ -96,11 +96,13 @@ def _refuse(out: Path, never: Sequence[Path]) -> None:
 
 def _write(file: TextIO, rows: Iterable[Row], columns: Sequence[str], results: Callable[[Row], Result]) -> int:
     writer = csv.writer(file, lineterminator="\n")
+    # The plain writer leaves a bare carriage return unquoted, and readers take that for the end of a line.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow((*columns, *RESULT_COLUMNS))
     count = 0
     for row in rows:
-        mine = (row.cells.get(column, "") for column in columns)
-        writer.writerow((*mine, *_result_cells(row, results(row))))
+        line = [*(row.cells.get(column, "") for column in columns), *_result_cells(row, results(row))]
+        (quoting if any("\r" in cell for cell in line) else writer).writerow(line)
         count += 1
     return count
 

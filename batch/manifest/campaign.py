@@ -83,11 +83,12 @@ class _Reader:
             self._wrong(1, "", "is not a campaign; it needs keys such as `rows: shots.csv`", "not_a_campaign")
             self.report.raise_if_any()
         known = dict(self._mapping(node, ""))
+        lines = {str(key.value): _line(key) for key, _ in node.value}
         for name in (name for name in known if name not in _KEYS):
             close = difflib.get_close_matches(name.lower(), _KEYS, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             message = f"is not a key of a campaign{hint}; it knows {', '.join(_KEYS)}"
-            self._wrong(_line(known[name]), name, message, "unknown_key")
+            self._wrong(lines[name], name, message, "unknown_key")
         return known
 
     def campaign(self, top: Mapping[str, yaml.Node]) -> Campaign:

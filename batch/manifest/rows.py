@@ -137,6 +137,7 @@ class _Reading:
         )
         self._templates: dict[tuple[str, str], Template | str] = {}
         self._seen = SeenIds()
+        self._repeats: dict[str, int] = {}  # of rows without an id that say the same
         self._position = 0
 
     def rows(self) -> Iterator[Row]:
@@ -196,11 +197,10 @@ class _Reading:
     def _id(self, record: Record, texts: Mapping[str, str]) -> str:
         id = self._our_cell(record, "id")
         if not id:
-            made = row_hash(texts)
-            id, count = made, 1
+            made = id = row_hash(texts)
             while self._seen.add(id, record.number) is not None:  # rows that say the same are told apart by their order
-                count += 1
-                id = f"{made}-{count}"
+                self._repeats[made] = self._repeats.get(made, 1) + 1
+                id = f"{made}-{self._repeats[made]}"
             return id
         first = self._seen.add(id, record.number)
         if first is not None:
