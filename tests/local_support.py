@@ -1,4 +1,4 @@
-"""What the tests of the local queue share: pictures, an open queue inside the process, a virtual clock, a server process."""
+"""What the tests of the local queue share: pictures, an open queue, a virtual clock, a server process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import anyio
 import httpx
 import trio
 import trio.testing
-from batch.local import LocalQueue, open_queue
 from PIL import Image, ImageDraw
+
+from batch.local import LocalQueue, open_queue
 
 ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
 APP = "fal-ai/bytedance"
@@ -84,9 +85,7 @@ def on_virtual_clock(test: Callable[[], Awaitable[None]]) -> None:
         _started_at.set(trio.current_time())
         await test()
 
-    anyio.run(
-        main, backend="trio", backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)}
-    )
+    anyio.run(main, backend="trio", backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)})
 
 
 @dataclass(frozen=True)
@@ -115,10 +114,14 @@ class Local:
 
     async def finished(self, request_id: str) -> httpx.Response:
         """The result, once the status says COMPLETED."""
-        with anyio.fail_after(10_000):
-            while (await self.status(request_id)).status_code == 202:
-                await anyio.sleep(1)
-        return await self.result(request_id)
+        return await self.completed(f"{BASE}/{APP}/requests/{request_id}")
+
+    async def completed(self, response_url: str, *, pause: float = 1.0) -> httpx.Response:
+        for _ in range(10_000):
+            if (await self.client.get(f"{response_url}/status")).status_code != 202:
+                return await self.client.get(response_url)
+            await anyio.sleep(pause)
+        raise AssertionError("it never completed")
 
 
 @asynccontextmanager

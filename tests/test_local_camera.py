@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from batch.local.camera import DRIFT, STATIC, Motion, motion_of, views
 
 LEFT, RIGHT, UP, DOWN = Motion(x=-1), Motion(x=1), Motion(y=-1), Motion(y=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from local_support import ENDPOINT, encoded, picture
+from PIL import Image, ImageDraw
+
 from batch.endpoints import load
 from batch.local.images import BadImage, backdrop, picture_size
 from batch.local.render import Renderer
 from batch.local.shape import billable_units, frame_count, frame_shape
-from local_support import ENDPOINT, encoded, picture
-from PIL import Image, ImageDraw
 
 Luma = npt.NDArray[np.float64]
 
@@ -60,15 +62,15 @@ def clip(renderer: Renderer, tmp_path: Path) -> Any:
 def frames_of(path: Path) -> list[Luma]:
     with av.open(str(path)) as container:
         return [
-            frame.to_ndarray()[: frame.height, : frame.width].astype(np.float64)
-            for frame in container.decode(video=0)
+            frame.to_ndarray()[: frame.height, : frame.width].astype(np.float64) for frame in container.decode(video=0)
         ]
 
 
+@lru_cache
 def pattern() -> bytes:
     """Smooth blobs without a repeat, so that a shift has one answer."""
     coarse = np.random.default_rng(1).integers(0, 256, (18, 32), dtype=np.uint8)
-    return encoded(Image.fromarray(coarse).resize((1280, 720), Image.Resampling.BICUBIC))
+    return encoded(Image.fromarray(coarse).resize((1080, 600), Image.Resampling.BICUBIC))
 
 
 def shift_of(first: Luma, last: Luma) -> tuple[int, int]:
@@ -318,4 +320,4 @@ def test_a_picture_cut_short_cannot_be_loaded(clip: Any) -> None:
 
 def test_an_endpoint_without_pictures_gets_one_by_its_prompt() -> None:
     assert backdrop("a lake") == backdrop("a lake") != backdrop("a hill")
-    assert picture_size(backdrop("a lake"), load(ENDPOINT).image_limits) == (1280, 960)
+    assert picture_size(backdrop("a lake"), load(ENDPOINT).image_limits) == (640, 480)

@@ -66,12 +66,12 @@ def open_picture(content: bytes, *, side_needed: int) -> Image.Image:
 
 
 def backdrop(prompt: str) -> bytes:
-    """A picture for an endpoint that takes none: soft colours chosen by the prompt, as a PNG."""
+    """A picture for an endpoint that takes none: soft colours chosen by the prompt."""
     chance = random.Random(prompt)
     corners = Image.new("RGB", (4, 3))
     corners.putdata([tuple(chance.randrange(30, 226) for _ in range(3)) for _ in range(12)])
     out = io.BytesIO()
-    corners.resize((1280, 960), Image.Resampling.BICUBIC).save(out, "PNG")
+    corners.resize((640, 480), Image.Resampling.BICUBIC).save(out, "BMP")
     return out.getvalue()
 
 

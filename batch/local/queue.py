@@ -6,8 +6,8 @@ The composition root of `local`. Of the project it imports only `endpoints` and 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,44 +65,57 @@ async def open_queue(
     `clock` gives unix seconds. `seconds` says how much longer than its rendering a request takes. Endpoints are looked
     for in `pinned_dir`, then among the built-in ones. QueueBusy when another process has it open.
     """
-    from filelock import FileLock, Timeout
-
     from batch.local.app import build_app
     from batch.local.uploads import Uploads
 
     assert runners > 0
     state.mkdir(parents=True, exist_ok=True)
+    with _locked(state), closing(Store(state / "queue.sqlite3", entropy=entropy)) as store:
+        store.recover(clock())
+        disk = Disk(state / "files")
+        workshop = Workshop(
+            store=store,
+            disk=disk,
+            clock=clock,
+            run_blocking=run_blocking,
+            render=render or _real_renderer(),
+            endpoint=lambda endpoint_id: _known(endpoint_id, pinned_dir),
+            seconds=seconds,
+        )
+        uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking)
+        app = build_app(store=store, clock=clock, uploads=uploads, wake=workshop.wake, stop=workshop.stop)
+        async with _running(workshop, runners):
+            yield LocalQueue(app=app, _store=store)
+
+
+@asynccontextmanager
+async def _running(workshop: Workshop, runners: int) -> AsyncIterator[None]:
+    """The runners at work. A clip that is being made at the end is finished first: a thread cannot be stopped."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        for _ in range(runners):
+            tasks.start_soon(workshop.runner)
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - raised again below, where the task group does not wrap it
+            failure = exc
+        finally:
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(state / "queue.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise QueueBusy(f"another process has the local queue in {state} open") from None
     try:
-        store = Store(state / "queue.sqlite3", entropy=entropy)
-        try:
-            store.recover(clock())
-            disk = Disk(state / "files")
-            workshop = Workshop(
-                store=store,
-                disk=disk,
-                clock=clock,
-                run_blocking=run_blocking,
-                render=render or _real_renderer(),
-                endpoint=lambda endpoint_id: _known(endpoint_id, pinned_dir),
-                seconds=seconds,
-            )
-            uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking)
-            app = build_app(store=store, clock=clock, uploads=uploads, wake=workshop.wake, stop=workshop.stop)
-            async with anyio.create_task_group() as tasks:
-                for _ in range(runners):
-                    tasks.start_soon(workshop.runner)
-                try:
-                    yield LocalQueue(app=app, _store=store)
-                finally:
-                    # A clip that is being made is finished first: a thread cannot be stopped, and it is paid for.
-                    tasks.cancel_scope.cancel()
-        finally:
-            store.close()
+        yield
     finally:
         lock.release()
 

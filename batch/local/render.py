@@ -156,7 +156,9 @@ def _seen(plane: Image.Image, view: View, width: int, height: int) -> Plane:
     return np.array(plane.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
-def _within(image: Image.Image, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
+def _within(
+    image: Image.Image, left: float, top: float, width: float, height: float
+) -> tuple[float, float, float, float]:
     """A box that rounding has not pushed a hair over the picture's edge, which Pillow refuses."""
     right, bottom = min(left + width, image.width), min(top + height, image.height)
     return max(left, 0.0), max(top, 0.0), right, bottom

@@ -117,13 +117,10 @@ class Uploads:
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         asked = request.headers.get("range") if request.headers.get("if-range") in (None, headers["etag"]) else None
-        part = _part(asked, file.size)
-        if part is None:
+        code, start, end = _part(asked, file.size)
+        if code == 416:
             return Response(status_code=416, headers={**headers, "content-range": f"bytes */{file.size}"})
-        start, end = part
-        code = 200
-        if asked and _RANGE.fullmatch(asked):
-            code = 206
+        if code == 206:
             headers["content-range"] = f"bytes {start}-{end - 1}/{file.size}"
         headers["content-length"] = str(end - start)
         if request.method == "HEAD":
@@ -139,20 +136,22 @@ class Uploads:
             yield piece
 
 
-def _part(asked: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last, for a Range header; None when it lies outside.
+def _part(asked: str | None, size: int) -> tuple[int, int, int]:
+    """What a Range header asks for: the answer's code, the first byte and the one after the last.
 
-    A header that is not one simple range counts as none, as the standard allows (RFC 9110, 14.2).
+    A header that is not one sound range counts as none (RFC 9110, 14.2); one outside the file is 416.
     """
     found = _RANGE.fullmatch(asked or "")
-    if not found or found.groups() == ("", ""):
-        return 0, size
-    first, last = found.groups()
-    if not first:
-        length = min(int(last), size)
-        return (size - length, size) if length else None
-    start, end = int(first), min(int(last) + 1, size) if last else size
-    return (start, end) if start < end else None
+    first, last = found.groups() if found else ("", "")
+    if first and last and int(first) > int(last):
+        first = last = ""
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+    elif last:
+        start, end = max(size - int(last), 0), size
+    else:
+        return 200, 0, size
+    return (206 if start < end else 416), start, end
 
 
 def _safe_name(name: str | None, content_type: str) -> str:
