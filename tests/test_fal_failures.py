@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ def made(kind: type[Exception]) -> Exception:
     return kind("x")
 
 
-def failure(call: Call, code: int, body: object = None, *, is_whole: bool = True, **headers: str) -> CallFailed:
+def failure(call: Call, code: int, body: object = None, *, is_whole: Any = True, **headers: str) -> CallFailed:
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     named = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
     answer = Answer(status_code=code, headers=named, content=content, is_whole=is_whole)
