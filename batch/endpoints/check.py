@@ -226,7 +226,7 @@ def _is_type(value: object, name: str) -> bool:
 
 def _listed(enum: Sequence[object]) -> str:
     numbers = [int(str(member)) for member in enum if re.fullmatch(r"-?[0-9]{1,9}", str(member))]
-    if len(enum) > 3 and numbers == list(range(numbers[0], numbers[0] + len(enum)) if numbers else ()):
+    if len(enum) > 3 and numbers and numbers == list(range(numbers[0], numbers[0] + len(enum))):
         return f"{numbers[0]} … {numbers[-1]}"
     names = [str(member) for member in enum[:LISTED_MAX]]
     return ", ".join(names) + (", …" if len(enum) > LISTED_MAX else "")
