@@ -151,7 +151,7 @@ def test_every_problem_of_an_input_is_found_at_once() -> None:
     [
         ("duration", "13", "'13' is not one of 2 … 12"),
         ("resolution", "720", "'720' is not one of 480p, 720p, 1080p (did you mean '720p'?)"),
-        ("aspect_ratio", "2:1", "'2:1' is not one of 21:9, 16:9, 4:3, 1:1, 3:4, 9:16, auto (did you mean '21:9'?)"),
+        ("aspect_ratio", "2:1", "'2:1' is not one of 21:9, 16:9, 4:3, 1:1, 3:4, 9:16, auto"),
         ("resolution", "480P", "'480P' is not one of 480p, 720p, 1080p (did you mean '480p'?)"),
     ],
 )

@@ -23,6 +23,7 @@ __all__ = ["Problem", "check_input", "one_of", "shown", "wrong_type"]
 SHOWN_CHARS_MAX = 60  # enough to recognise a cell by
 LISTED_MAX = 12
 
+_FIGURE = re.compile(r"-?[0-9.:]+")
 _WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -235,7 +236,7 @@ def _listed(enum: Sequence[object]) -> str:
 def _suggestion(value: object, members: Sequence[object]) -> str:
     names = {str(member).lower(): str(member) for member in members}
     text = str(value).strip().lower()
-    if re.fullmatch(r"-?[0-9.]+", text) and all(re.fullmatch(r"-?[0-9.]+", name) for name in names):
-        return ""  # 13 is no misspelling of 3
+    if _FIGURE.fullmatch(text):  # 13 is no misspelling of 3, nor 2:1 of 1:1; 720 is one of 720p
+        names = {name: member for name, member in names.items() if not _FIGURE.fullmatch(name)}
     close = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
     return f" (did you mean '{names[close[0]]}'?)" if close else ""
