@@ -197,8 +197,8 @@ def _boxes_problem(file: IO[bytes], size: int) -> str | None:
             if len(header) < 16:
                 return "it ends inside a box's header"
             (length,), least = struct.unpack(">Q", header[8:16]), 16
-        elif length == 0:
-            length = size - position  # "to the end of the file", which only the last box may say
+        elif length == 0 and name == b"mdat":
+            length = size - position  # "to the end of the file": written by a recorder that never went back
         if length < least:
             return f"box {name!r} at {position} is {length} bytes long"
         if position + length > size:

@@ -65,7 +65,7 @@ def install(part: Path, final: Path) -> None:
         try:
             os.link(part, final)
         except FileExistsError:
-            if not os.path.samefile(part, final):
+            if not os.path.samestat(os.stat(part), os.lstat(final)):
                 raise
             # A crash came between the link and the unlink: both names are the one file.
         except OSError:
