@@ -175,7 +175,7 @@ def test_status_answers(code: int, body: object, action: Action, cause: str) -> 
         (404, None, {}, Action.EXPIRED, "result_gone", None),
         (404, NGINX, {}, Action.REPEAT, "http_404", None),
         (410, {"detail": "expired"}, {}, Action.EXPIRED, "result_gone", None),
-        (404, {"detail": "Path /x not found"}, {}, Action.STOP_RUN, "path_unknown", None),
+        (404, {"detail": "Path /x not found"}, {}, Action.STOP_RUN, "path_unknown", False),
         (422, detail("content_policy_violation"), {}, Action.FAIL_JOB, "content_policy_violation", True),
         (422, detail("no_media_generated"), {}, Action.FAIL_JOB, "no_media_generated", True),
         (422, detail("one_of"), {"x_fal_billable_units": "0"}, Action.FAIL_JOB, "one_of", False),

@@ -108,6 +108,7 @@ _FORBIDDEN = Verdict(Action.STOP_RUN, "forbidden")
 _LOCKED = Verdict(Action.STOP_RUN, "account_locked")
 _UNKNOWN_ENDPOINT = Verdict(Action.STOP_RUN, "endpoint_unknown")
 _REDIRECTED = Verdict(Action.STOP_RUN, "redirected")
+_UNKNOWN_PATH = Verdict(Action.STOP_RUN, "path_unknown")
 _NOT_FOUND_YET = Verdict(Action.REPEAT, "status_not_found")
 _EXPIRED = Verdict(Action.EXPIRED, "result_gone")
 _NO_HISTORY = Verdict(Action.STOP_RUN, "history_refused")
@@ -202,7 +203,7 @@ def answer_failure(call: Call, answer: Answer, *, now: float) -> CallFailed:
     refusal = parsed_refusal(answer)
     verdict = _verdict(call, answer, refusal)
     is_billed, units = (None, None)
-    if call is Call.RESULT and verdict.action in _FINAL_WORDS:
+    if call is Call.RESULT and (verdict.action in _FINAL_WORDS or verdict == _UNKNOWN_PATH):
         units = (answer.headers.get(BILLABLE_UNITS_HEADER) or "").strip() or None
         is_billed = _is_billed(verdict, answer.status_code, units)
         if verdict.action is Action.RESUBMIT and is_billed:
@@ -299,7 +300,7 @@ def _client_verdict(answer: Answer, refusal: Refusal) -> Verdict:
     if code == 403 and refusal.has_typed_detail:
         return Verdict(Action.FAIL_JOB, refusal.error_type or "http_403")  # the model's own refusal of this input
     if code == 404 and words.startswith("path ") and "not found" in words:
-        return Verdict(Action.STOP_RUN, "path_unknown")
+        return _UNKNOWN_PATH
     if code in (404, 410) and answer.content.lstrip()[:1] == b"<":
         return Verdict(Action.REPEAT, f"http_{code}")  # a gateway's page: fal answers in JSON
     is_gateway = refusal.error_type is None and not refusal.is_json
@@ -329,7 +330,7 @@ def _is_billed(verdict: Verdict, status_code: int, units: str | None) -> bool | 
 
 
 def _is_billed_by_page(verdict: Verdict, status_code: int) -> bool | None:
-    if verdict.action is Action.RESUBMIT or status_code >= 500:
+    if verdict.action is Action.RESUBMIT or status_code >= 500 or status_code == 404:
         return False
     if status_code == 422:
         return True  # "may be", if compute was spent; a cap has to assume it was
