@@ -484,6 +484,51 @@ def test_an_unknown_endpoint_shows_at_the_result(tmp_path: Path, path: str) -> N
     on_virtual_clock(test)
 
 
+def pinned(folder: Path, endpoint: str, output: dict[str, Any]) -> None:
+    """An endpoint's document, as small as it can be, that takes a prompt and no picture."""
+    wants = {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]}
+    gives = {"type": "object", "properties": output}
+    document = {
+        "openapi": "3.0.4",
+        "paths": {
+            f"/{endpoint}": {"post": {"requestBody": {"content": {"application/json": {"schema": wants}}}}},
+            f"/{endpoint}/requests/{{request_id}}": {
+                "get": {"responses": {"200": {"content": {"application/json": {"schema": gives}}}}}
+            },
+        },
+    }
+    folder.mkdir()
+    (folder / f"{endpoint.replace('/', '__')}.json").write_text(json.dumps(document))
+
+
+def test_an_endpoint_that_takes_no_picture_gets_a_clip_too(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    def render(_request: object, content: bytes, out: Path) -> None:
+        seen.append(content)
+        out.write_bytes(b"clip")
+
+    async def test() -> None:
+        pinned(tmp_path / "pins", "some/text-to-video", {"video": {"type": "object"}})
+        async with local_queue(tmp_path, pinned_dir=tmp_path / "pins", render=render) as local:
+            body = await local.submit({"prompt": "a lake"}, path="/some/text-to-video")
+            assert (await local.completed(body["response_url"])).json()["video"]["file_size"] == 4
+            assert seen[0].startswith(b"BM")
+
+    on_virtual_clock(test)
+
+
+def test_an_endpoint_that_makes_no_video_is_beyond_the_local_queue(tmp_path: Path) -> None:
+    async def test() -> None:
+        pinned(tmp_path / "pins", "some/text-to-image", {"images": {"type": "array"}})
+        async with local_queue(tmp_path, pinned_dir=tmp_path / "pins") as local:
+            body = await local.submit({"prompt": "a lake"}, path="/some/text-to-image")
+            result = await local.completed(body["response_url"])
+            assert (result.status_code, result.json()["detail"][0]["type"]) == (422, "feature_not_supported")
+
+    on_virtual_clock(test)
+
+
 def test_a_fault_of_the_renderer_is_a_500_and_the_queue_goes_on(tmp_path: Path) -> None:
     faults = iter([RuntimeError("out of paint"), None])
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import io
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from local_support import APP, ENDPOINT, KEY, picture, served, wait_for, wanted
 
 from batch.local import serve
+from batch.local.server import _listening
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,13 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
 def test_it_serves_this_machine_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="this machine only"):
         serve(port=0, state=tmp_path, runners=1, host="0.0.0.0", on_ready=lambda _url: None)
+
+
+def test_answers_do_not_wait_for_an_acknowledgement() -> None:
+    with _listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY for exactly these
+
+
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path, server: str) -> None:
+    with pytest.raises(OSError, match="in use"):
+        serve(port=int(server.rpartition(":")[2]), state=tmp_path, runners=1, on_ready=lambda _url: None)
