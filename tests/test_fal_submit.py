@@ -212,11 +212,6 @@ BROKEN = {
     "a web page": (sends(http(200, NGINX)), Action.IN_DOUBT, None),
     "an empty 200": (sends(http(200, b"", WITH_ID)), Action.IN_DOUBT, ID),
     "a bad encoding": (sends(http(200, GOOD, WITH_ID, "content-encoding: gzip")), Action.IN_DOUBT, ID),
-    "an endless body": (
-        sends(b"HTTP/1.1 200 OK\r\nx-fal-request-id: " + ID.encode() + b"\r\n\r\n" + b" " * (1 << 20), b" " * 4096),
-        Action.IN_DOUBT,
-        ID,
-    ),
     "nginx 502": (sends(http(502, NGINX)), Action.IN_DOUBT, None),
     "503 with an id": (sends(http(503, b'{"detail":"x"}', WITH_ID)), Action.IN_DOUBT, ID),
     "a 429 that breaks off": (sends(http(429, b"{", length=100)), Action.IN_DOUBT, None),
@@ -264,6 +259,42 @@ def test_every_post_has_a_connection_of_its_own(backend: str) -> None:
         assert len(set(connections)) == 2
 
     run(functools.partial(against, keeps_alive, use), backend)
+
+
+@LOOPS
+def test_the_submit_transport_keeps_no_connection_on_any_account(backend: str) -> None:
+    connections: set[int] = set()
+
+    async def keeps_alive(stream: anyio.abc.SocketStream) -> None:
+        connections.add(stream.extra(anyio.abc.SocketAttribute.remote_port))
+        await stream.send(http(200, GOOD))
+        await stream.receive()
+
+    async def use(client: FalClient, server: RawServer) -> None:
+        submit_transport, _ = transports(proxy=None, is_loopback=True)
+        async with httpx.AsyncClient(transport=submit_transport) as plain:
+            await plain.get(f"{server.hosts.queue}/")
+            await plain.get(f"{server.hosts.queue}/")
+        assert len(connections) == 2
+
+    run(functools.partial(against, keeps_alive, use), backend)
+
+
+@LOOPS
+def test_an_answer_without_an_end_is_not_read_for_ever(backend: str) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 65536
+        raise AssertionError("this much is never read")
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"x-fal-request-id": ID}, content=endless())
+
+    async def main() -> CallFailed:
+        return await failed(client_over(httpx.MockTransport(handler)))
+
+    failure = run(main, backend)
+    assert (failure.action, failure.cause, failure.request_id) == (Action.IN_DOUBT, "body_too_large", ID)
 
 
 @LOOPS

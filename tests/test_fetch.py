@@ -11,6 +11,7 @@ import io
 import os
 import random
 import struct
+import unicodedata
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -159,6 +160,19 @@ def test_a_range_that_was_not_asked_for_is_not_used(tmp_path: Path, content_rang
     part.write_bytes(DATA[:200_000])
     fetched(handler, URL, part)
     assert part.read_bytes() == DATA
+
+
+def test_a_range_from_elsewhere_is_not_used_even_where_the_bytes_look_alike(tmp_path: Path) -> None:
+    blank = bytes(300_000)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "range" in request.headers:
+            return httpx.Response(206, headers={"content-range": "bytes 0-299999/300000"}, content=blank)
+        return httpx.Response(200, content=blank)
+
+    part = tmp_path / "x.part"
+    part.write_bytes(blank[:200_000])
+    assert fetched(handler, URL, part).size_bytes == 300_000
 
 
 def test_a_short_body_is_a_failure_and_keeps_its_part(tmp_path: Path) -> None:
@@ -524,6 +538,7 @@ def test_a_nasty_name_becomes_a_safe_one(stem: str, tmp_path: Path) -> None:
         assert part[0] not in ". -"
         assert not set(part) & set('\\:*?"<>|')
         assert part.isprintable()
+        assert unicodedata.is_normalized("NFC", part)
         assert part.split(".")[0].strip().upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9", "CONIN$", "COM¹"}
     file = tmp_path / f"{safe}.mp4"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -573,6 +588,7 @@ def test_nothing_that_is_there_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         fetch.link_or_copy(part, final)
     assert (part.read_bytes(), final.read_bytes()) == (b"ours", b"somebody's")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mp4", "x.part"]
     final.unlink()
     final.symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileExistsError):
