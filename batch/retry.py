@@ -36,7 +36,7 @@ def backoff_s(failures: int, rng: random.Random, *, retry_after_s: float | None 
     """
     assert failures >= 1
     scale = 10.0 if is_long else 1.0
-    delay = min(BACKOFF_BASE_S * 2 ** min(failures - 1, 16), BACKOFF_MAX_S) * scale * (0.5 + rng.random())
+    delay = min(BACKOFF_BASE_S * 2.0 ** min(failures - 1, 16), BACKOFF_MAX_S) * scale * (0.5 + rng.random())
     if retry_after_s is not None:
         delay = max(delay, min(retry_after_s, RETRY_AFTER_MAX_S))
     return delay

@@ -1,4 +1,4 @@
-"""A completed job's files under the names its row asks for. Joins the ledger and the fetcher; it waits for nothing else.
+"""A completed job's files under the names its row asks for. Joins the ledger and the fetcher.
 
 A name is reserved in the ledger before a file gets it, the sidecar is written before the file, and the file comes last,
 whole and verified. A crash in between leaves either no file, or a file whose sidecar proves that it is ours.
@@ -19,7 +19,7 @@ from batch.fetch import Fetcher
 from batch.jobs import FileRef, file_refs
 from batch.ledger import Ledger, OpenJob, Placement
 
-__all__ = ["SUPERSEDED", "NoFiles", "Saver", "located"]
+__all__ = ["SUPERSEDED", "NoFiles", "Saver", "campaign_folder", "located"]
 
 SUPERSEDED = "_superseded"  # the sub-folder for what was paid for and no row wants any more
 PARTS = ".parts"  # unfinished downloads, named by attempt: a resumed one finds its own again
@@ -57,7 +57,7 @@ class Saver:
         self._run_blocking = run_blocking
 
     async def save(self, job: OpenJob, campaign_id: int, *, needs_files: bool) -> None:
-        """Save every file of the job's result. DownloadFailed when one cannot be had now, NoFiles when there is none."""
+        """Save every file of a result. DownloadFailed when one cannot be had now, NoFiles when there is none."""
         assert job.attempt is not None and job.result is not None, "only a completed job has files"
         refs = file_refs(job.result)
         if not refs and needs_files:
@@ -188,7 +188,7 @@ class Saver:
 
     def _free_path(self, placement: Placement, key: str, number: int, suffix: str) -> Path:
         """The name the row asks for, or the nearest that neither the ledger nor the disk has given away."""
-        folder = self._campaign_folder(placement.campaign)
+        folder = campaign_folder(self._outputs, placement.campaign)
         if placement.is_superseded:
             folder = folder / SUPERSEDED
         stem = fetch.safe_stem(placement.stem) + ("" if number == 1 else f".{number}")
@@ -200,11 +200,8 @@ class Saver:
                 return path
         raise DownloadFailed(f"a thousand names like {stem}{suffix} are taken in {folder}")
 
-    def _campaign_folder(self, campaign_name: str) -> Path:
-        return self._outputs / fetch.safe_stem(campaign_name)
-
     def _stored(self, path: Path) -> str:
-        """How the ledger writes a path: relative to its own folder where it lies inside, so that the folder can move."""
+        """How the ledger writes a path: relative to its own folder where it lies inside, so that it can move."""
         full, folder = path.resolve(), self._ledger.folder.resolve()
         return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 
@@ -231,6 +228,11 @@ class Saver:
             "sha256": sha256,
             "size_bytes": size_bytes,
         }
+
+
+def campaign_folder(outputs: Path, campaign_name: str) -> Path:
+    """Where a campaign's files go."""
+    return outputs / fetch.safe_stem(campaign_name)
 
 
 def located(stored: str, folder: Path) -> Path:

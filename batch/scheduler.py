@@ -1,7 +1,7 @@
 """What runs when: the only place that waits, retries, and decides to stop.
 
-One job is one coroutine, `_carry`, that starts wherever the ledger says the job is and walks it to a final state or to a
-time to look again; a resumed job takes the same way as a new one. `_feed` starts coroutines while there is room, and
+One job is one coroutine, `_carry`, that starts wherever the ledger says the job is and walks it to a final state or to
+a time to look again; a resumed job takes the same way as a new one. `_feed` starts coroutines while there is room, and
 ends the run when nothing is left that waiting would help. Attempts in doubt are judged beside it, in `_reconcile_loop`.
 
 A job has a *slot* from its claim until fal reports it complete; downloads have a limit of their own, and a bounded
@@ -46,6 +46,7 @@ BACKLOG_MAX = 64  # completed jobs whose files are being saved, beyond the windo
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
+NOTES_MAX = 5  # reasons named at the end of a run
 GONE_TRIES = 5  # a file that fal says is gone is asked for this often before it is called lost
 LIVE_LOOK_S = 15.0  # how often the feed looks while jobs are under way and none of them wakes it
 LATE_PATIENCE_S = 600.0  # how long paid results are asked for when nothing else is left to do
@@ -162,7 +163,8 @@ class Scheduler:
         with self._scope:
             async with anyio.create_task_group() as tasks:
                 self._ledger.doubt_what_a_crash_left()
-                await self._reconcile()
+                self._ledger.looked_at_afresh(self._campaign_id)
+                await self.reconcile()
                 tasks.start_soon(self._reconcile_loop)
                 await self._feed(tasks)
                 tasks.cancel_scope.cancel()
@@ -176,8 +178,7 @@ class Scheduler:
         )
 
     def interrupt(self, kind: StopKind, message: str) -> None:
-        """Leave now: nothing more is submitted, an open POST has five seconds, everything else is left as the ledger has
-        it."""
+        """Leave now: nothing more is submitted, an open POST has five seconds, the rest is as the ledger has it."""
         self._stop = Stop(kind=kind, cause=kind.value, message=message)
         self._scope.cancel()
 
@@ -569,9 +570,9 @@ class Scheduler:
                 await self._doubt.wait()
             pause = min(pause * 2, RECONCILE_MAX_S) if waited.cancelled_caught else RECONCILE_FIRST_S
             if waited.cancelled_caught:
-                await self._reconcile()
+                await self.reconcile()
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
         """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history."""
         doubtful = self._ledger.in_doubt(self._campaign_id)
         for attempt, seen_request_id in doubtful:
@@ -607,8 +608,8 @@ class Scheduler:
             replace(past, json_output=None)
             async for past in self._fal.past_requests(endpoint_id, start=start, end=asked_at + offset + 1.0)
         ]
-        # load-bearing: a POST that is open now may show in the history before its answer is in the ledger, so an attempt
-        # in doubt that says the same is not judged while it is.
+        # load-bearing: a POST that is open now may show in the history before its answer is in the ledger, so an
+        # attempt in doubt that says the same is not judged while it is.
         open_bodies = {canonical_json(posting.body) for posting in self._posting.values()}
         judged = [attempt for attempt in attempts if canonical_json(attempt.body) not in open_bodies]
         verdicts = reconcile.judge(
@@ -633,9 +634,7 @@ class Scheduler:
                 self._ledger.still_in_doubt(verdict.attempt, why=verdict.reason)
 
     def _notes(self) -> list[str]:
-        notes = [
-            f"{len(self._unusable)} not submitted: {reason}" for reason in sorted(set(self._unusable.values()))[:5]
-        ]
+        notes = [f"not submitted: {reason}" for reason in list(dict.fromkeys(self._unusable.values()))[:NOTES_MAX]]
         if self._history_trouble:
             notes.append(f"fal's history could not be asked: {self._history_trouble}")
         return notes

@@ -12,6 +12,7 @@ from batch.ledger.read import (
     Placement,
     Planned,
     RowResult,
+    compare,
     open_reader,
 )
 from batch.ledger.write import Ledger, open_ledger
@@ -25,6 +26,7 @@ __all__ = [
     "Placement",
     "Planned",
     "RowResult",
+    "compare",
     "open_ledger",
     "open_reader",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "Placement",
     "Planned",
     "RowResult",
+    "compare",
     "open_reader",
 ]
 
@@ -147,6 +148,14 @@ def open_reader(folder: Path) -> LedgerReader | None:
     return LedgerReader(connection, folder)
 
 
+def compare(rows: Iterable[Row], reader: LedgerReader | None) -> Planned:
+    """What planning these rows would come to, without writing any of it. Memory: the keys of all jobs."""
+    tally = _Tally()
+    for row in rows:
+        tally.add(row, None if reader is None else reader.state_of(row.job.key))
+    return tally.planned()
+
+
 def _uri_path(path: Path) -> str:
     import urllib.parse
 
@@ -178,18 +187,21 @@ class LedgerReader:
         found = self._db.execute("SELECT reading FROM campaign WHERE id = ?", (campaign_id,)).fetchone()
         return int(found["reading"])
 
-    def compare(self, rows: Iterable[Row]) -> Planned:
-        """What planning these rows would come to, without writing any of it. Memory: the keys of all jobs."""
-        tally = _Tally()
-        for row in rows:
-            found = self._db.execute("SELECT id, state FROM job WHERE key = ?", (row.job.key,)).fetchone()
-            tally.add(row, None if found is None else State(found["state"]))
-        return tally.planned()
+    def state_of(self, key: str) -> State | None:
+        """Where the job of that key stands; None where the ledger has no such job."""
+        found = self._db.execute("SELECT state FROM job WHERE key = ?", (key,)).fetchone()
+        return None if found is None else State(found["state"])
+
+    def message(self, job_id: int) -> str | None:
+        """What the ledger last noted about a job, in words."""
+        found = self._db.execute("SELECT message FROM job WHERE id = ?", (job_id,)).fetchone()
+        return None if found is None or found["message"] is None else str(found["message"])
 
     def planned(self, campaign_id: int, *, new_after_id: int) -> Planned:
         """What the newest reading comes to; jobs numbered above `new_after_id` count as new."""
         query = """
-            SELECT state, id > :new AS is_new, count(*) AS jobs, sum(price_micros) AS price, sum(price_micros IS NULL) AS unpriced
+            SELECT state, id > :new AS is_new, count(*) AS jobs, sum(price_micros) AS price,
+              sum(price_micros IS NULL) AS unpriced
             FROM job WHERE id IN (SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading)
             GROUP BY state, is_new"""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "new": new_after_id}

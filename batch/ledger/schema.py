@@ -91,7 +91,7 @@ CREATE TABLE attempt (                  -- one submission: at most one paid requ
   cause TEXT,
   message TEXT,
   billable_units TEXT,
-  result TEXT CHECK (json_valid(result)),
+  result TEXT CHECK (result IS NULL OR json_valid(result)),
   UNIQUE (job_id, number),
   CHECK ((request_id IS NULL) = (accepted_at IS NULL)),
   CHECK ((request_id IS NULL) = (response_url IS NULL)),

@@ -232,7 +232,7 @@ class Ledger(LedgerReader):
         )
 
     def doubt_what_a_crash_left(self) -> int:
-        """At the start: every attempt still `submitting` was cut off in its POST and is in doubt. How many there were."""
+        """Every attempt still `submitting` was cut off in its POST and is in doubt. How many there were."""
         query = (
             "SELECT attempt.id, attempt.job_id, attempt.submitting_at FROM attempt JOIN job ON job.id = attempt.job_id"
         )
@@ -253,6 +253,14 @@ class Ledger(LedgerReader):
                 )
             self._tell(row["job_id"], was, state)
         return len(found)
+
+    def looked_at_afresh(self, campaign_id: int) -> None:
+        """A new run looks at once at what an earlier one put off: the person who typed it expects that."""
+        self._db.execute(
+            """UPDATE job SET due_at = 0 WHERE state IN ('submitted', 'completed') AND due_at > 0
+            AND EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = ?)""",
+            (campaign_id,),
+        )
 
     # --- attempts in doubt ---
 
@@ -423,6 +431,13 @@ class Ledger(LedgerReader):
             "rows": json.dumps(list(row_ids)),
         }
         return [row[0] for row in self._db.execute(query, names)]
+
+    def jobs_of_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[int]:
+        """The jobs that these rows of the newest reading want."""
+        query = """SELECT DISTINCT job_id FROM row WHERE campaign_id = ? AND reading = ?
+            AND row_id IN (SELECT value FROM json_each(?))"""
+        values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
+        return [row[0] for row in self._db.execute(query, values)]
 
     # --- how a step is written ---
 

@@ -1,0 +1,571 @@
+"""The composition root: builds the parts of a command, calls them in order, and says how it ended.
+
+Each command is one function here. `run` is the line: read, plan, confirm, submit and follow and save, total. Nothing is
+decided here that a part below decides; nothing is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from batch.errors import InputError
+from batch.ledger import CampaignTotals, Ledger, LedgerReader, Planned, compare, open_ledger, open_reader
+from batch.settings import Settings, is_loopback
+from batch.states import State
+
+if TYPE_CHECKING:
+    import httpx
+
+    from batch.endpoints import Endpoint
+    from batch.jobs import Attempt
+    from batch.manifest import Manifest
+    from batch.scheduler import Ending
+
+__all__ = [
+    "Again",
+    "Confirm",
+    "Declined",
+    "Exported",
+    "Progress",
+    "Reconciled",
+    "RunReport",
+    "StatusReport",
+    "exit_code",
+    "export",
+    "plan",
+    "reconcile",
+    "run",
+    "run_line",
+    "serve",
+    "status",
+]
+
+T = TypeVar("T")
+RunBlocking = Callable[..., Awaitable[Any]]
+
+LOCAL_KEY = "local"  # the queue inside the program takes any key
+EXIT_INTERRUPTED = 130
+LEAVE_S = 10.0  # after the first Ctrl-C; a second one leaves at once
+
+
+class Progress(Protocol):
+    """Who is told how a run goes. Called on the loop, so it must not block."""
+
+    def begin(self, totals: CampaignTotals) -> None: ...
+
+    def moved(self, job_id: int, was: State, now: State) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+    def end(self) -> None: ...
+
+
+Confirm = Callable[[Planned], bool]
+
+
+class Declined(Exception):
+    """The user did not want to spend it. Nothing was submitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Which jobs get a new attempt: failed and cancelled ones, of one cause or of some rows only where given, and with
+    `in_doubt` those in doubt too, which may then be paid twice."""
+
+    row_ids: tuple[str, ...] = ()
+    cause: str | None = None
+    in_doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """How a run ended. `ending` is None when there was nothing to do, and not one request was made."""
+
+    campaign: str
+    planned: Planned
+    totals: CampaignTotals
+    ending: Ending | None
+    outputs: Path
+    doubts: tuple[str, ...]
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """Where one campaign stands."""
+
+    campaign: str
+    totals: CampaignTotals
+    outputs: Path
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What was in doubt before and after; `lines` has a line for each that still is."""
+
+    before: int
+    adopted: int
+    absent: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A written sheet."""
+
+    path: Path
+    rows: int
+
+
+def plan(manifest_path: Path, settings: Settings) -> tuple[str, Planned]:
+    """Check every cell, count and price; writes nothing. The campaign's name, and what a run would come to."""
+    manifest = _load(manifest_path, settings)
+    reader = open_reader(settings.state)
+    try:
+        return manifest.name, compare(manifest.rows(), reader)
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def run(
+    manifest_path: Path,
+    settings: Settings,
+    *,
+    command: str,
+    confirm: Confirm,
+    progress: Progress,
+    again: Again | None = None,
+) -> RunReport:
+    """Do the campaign, or go on with it; with `again`, jobs that ended badly are planned once more first.
+
+    InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Declined
+    when `confirm` says no: then nothing is changed.
+    """
+    manifest = _load(manifest_path, settings)
+    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+        campaign_id = ledger.campaign(manifest.name, manifest_path)
+        planned = ledger.plan(campaign_id, manifest.rows())
+        retried, given_up = _again(ledger, campaign_id, again)
+        planned = _with(planned, ledger, [*retried, *(attempt.job_id for attempt in given_up)])
+        cap = settings.max_cost if settings.max_cost is not None else manifest.max_cost_micros
+        if cap is not None and planned.unpriced:
+            raise InputError(f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept")
+        ending = None
+        if _has_work(ledger, campaign_id, planned):
+            if settings.key is None and not settings.local:
+                raise InputError("no key: set FAL_KEY (environment or .env), or rehearse with --local")
+            if planned.to_submit and not confirm(planned):
+                raise Declined
+            for job_id in retried:
+                ledger.retried(job_id)
+            for attempt in given_up:
+                ledger.given_up(attempt, why="given up by `retry --in-doubt`")
+            ending = _run_async(_line, settings, ledger, campaign_id, cap, progress)
+        return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
+
+
+def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
+    """Where the manifest's campaign stands, or every campaign of the ledger. Reads only."""
+    reader = open_reader(settings.state)
+    if reader is None:
+        return []
+    try:
+        if manifest_path is None:
+            names = list(reader.campaigns())
+        else:
+            names = [settings.campaign or _load(manifest_path, settings).name]
+        reports = []
+        for name in names:
+            campaign_id = reader.campaign_id(name)
+            if campaign_id is not None:
+                reports.append(_status(settings, reader, campaign_id, name))
+        return reports
+    finally:
+        reader.close()
+
+
+def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress: Progress) -> Reconciled:
+    """Ask fal's history about the campaign's attempts in doubt, once, and write down what it proves."""
+    manifest = _load(manifest_path, settings)
+    if settings.key is None and not settings.local:
+        raise InputError("no key: set FAL_KEY (environment or .env)")
+    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+        campaign_id = ledger.campaign_id(manifest.name)
+        if campaign_id is None:
+            return Reconciled(before=0, adopted=0, absent=0, lines=())
+        left = ledger.doubt_what_a_crash_left()
+        before = len(ledger.in_doubt(campaign_id))
+        tally: dict[State, int] = {}
+
+        def count(job_id: int, was: State, now: State) -> None:
+            tally[now] = tally.get(now, 0) + 1
+
+        ledger.listener = count
+        if before:
+            _run_async(_look, settings, ledger, campaign_id, progress)
+        assert left <= before, "what a crash left is in doubt now"
+        return Reconciled(
+            before=before,
+            adopted=tally.get(State.SUBMITTED, 0),
+            absent=tally.get(State.PLANNED, 0),
+            lines=_doubts(settings, ledger, campaign_id),
+        )
+
+
+def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
+    """Write the manifest's own sheet with the results beside its rows. Reads only, also in the middle of a run."""
+    from batch.export import Result, to_csv
+
+    manifest = _load(manifest_path, settings)
+    out = out or settings.outputs / manifest.name / "results.csv"
+    reader = open_reader(settings.state)
+    campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+
+    def result_of(row: Any) -> Result:
+        found = None
+        if reader is not None and campaign_id is not None:
+            found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
+        return _result(found, row, settings.state, out)
+
+    try:
+        rows = to_csv(manifest.rows(), manifest.columns, result_of, out, never=manifest.sources)
+    finally:
+        if reader is not None:
+            reader.close()
+    return Exported(path=out, rows=rows)
+
+
+def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], None]) -> None:
+    """The local queue as a server of its own, until a signal."""
+    from batch import local
+
+    try:
+        local.serve(port=port, state=state, runners=runners, on_ready=on_ready)
+    except local.QueueBusy as exc:
+        raise InputError(str(exc)) from exc
+    except OSError as exc:
+        raise InputError(
+            f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}; choose another with --port"
+        ) from exc
+
+
+def exit_code(totals: CampaignTotals, ending: Ending | None) -> int:
+    """The table of exit codes, for what a run can end with: 130, 4, 5, 3, 0, the first that holds."""
+    from batch.scheduler import StopKind
+
+    if ending is not None and ending.stop is not None and ending.stop.kind is StopKind.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    if totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open:
+        return 4
+    if totals.in_doubt + totals.superseded_in_doubt:
+        return 5
+    return 3 if totals.failed + totals.cancelled else 0
+
+
+async def run_line(
+    *,
+    settings: Settings,
+    ledger: Ledger,
+    campaign_id: int,
+    cap_micros: int | None,
+    submit_transport: httpx.AsyncBaseTransport,
+    transport: httpx.AsyncBaseTransport,
+    media_transport: httpx.AsyncBaseTransport,
+    clock: Callable[[], float],
+    rng: random.Random,
+    run_blocking: RunBlocking,
+    progress: Progress,
+    on_ready: Callable[[Any], None] = lambda scheduler: None,
+    only_reconcile: bool = False,
+) -> Ending | None:
+    """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
+    from batch import endpoints, fal, fetch
+    from batch.save import Saver
+    from batch.scheduler import RunOptions, Scheduler
+
+    hosts = fal.Hosts(queue=settings.queue_url, rest=settings.rest_url, cdn=settings.cdn_url, api=settings.api_url)
+    key = LOCAL_KEY if settings.local else settings.key
+    assert key is not None, "asked for before the run"
+    client = fal.FalClient(hosts=hosts, key=key, submit_transport=submit_transport, transport=transport, clock=clock)
+    fetcher = fetch.Fetcher(
+        transport=media_transport,
+        allow_http_loopback=is_loopback(settings.queue_url),
+        run_blocking=run_blocking,
+        extra_origins=frozenset({settings.queue_url} if settings.local else ()),
+    )
+
+    @lru_cache
+    def endpoint_of(endpoint_id: str) -> Endpoint:
+        return endpoints.load(endpoint_id, pinned_dir=settings.state / "endpoints")
+
+    options = RunOptions(
+        concurrency=settings.concurrency,
+        limit=settings.limit,
+        cap_micros=cap_micros,
+        start_timeout_s=settings.start_timeout,
+        run_timeout_s=settings.run_timeout,
+        history_delay_s=settings.history_delay,
+        waits_for_proof=settings.wait,
+    )
+    scheduler = Scheduler(
+        ledger=ledger,
+        fal=client,
+        saver=Saver(ledger=ledger, fetcher=fetcher, outputs=settings.outputs, run_blocking=run_blocking),
+        campaign_id=campaign_id,
+        endpoint_of=endpoint_of,
+        options=options,
+        clock=clock,
+        rng=rng,
+        run_blocking=run_blocking,
+        progress=progress,
+    )
+    on_ready(scheduler)
+    try:
+        if only_reconcile:
+            await scheduler.reconcile()
+            return None
+        return await scheduler.run()
+    finally:
+        await client.aclose()
+        await fetcher.aclose()
+
+
+# --- the world outside: transports, threads, signals ---
+
+
+async def _line(settings: Settings, ledger: Ledger, campaign_id: int, cap: int | None, progress: Progress) -> Ending:
+    import anyio
+
+    from batch.scheduler import StopKind
+
+    ledger.listener = progress.moved
+    progress.begin(ledger.totals(campaign_id))
+    ready: list[Any] = []
+
+    def interrupt(kind: StopKind, message: str) -> None:
+        progress.say(f"{message}: leaving; what fal has is in the ledger")
+        ready[0].interrupt(kind, message)
+
+    async def watch_clock() -> None:
+        if settings.max_duration is not None:
+            await anyio.sleep(settings.max_duration)
+            interrupt(StopKind.TIME, "--max-duration is over")
+
+    ending = None
+    try:
+        async with _transports(settings) as transports, anyio.create_task_group() as tasks:
+            tasks.start_soon(watch_clock)
+            tasks.start_soon(_watch_signals, partial(interrupt, StopKind.INTERRUPTED))
+            ending = await run_line(
+                settings=settings,
+                ledger=ledger,
+                campaign_id=campaign_id,
+                cap_micros=cap,
+                clock=time.time,
+                rng=random.Random(),
+                run_blocking=_run_in_thread,
+                progress=progress,
+                on_ready=ready.append,
+                **transports,
+            )
+            tasks.cancel_scope.cancel()
+    finally:
+        progress.end()
+    assert ending is not None
+    return ending
+
+
+async def _look(settings: Settings, ledger: Ledger, campaign_id: int, progress: Progress) -> None:
+    async with _transports(settings) as transports:
+        await run_line(
+            settings=settings,
+            ledger=ledger,
+            campaign_id=campaign_id,
+            cap_micros=None,
+            clock=time.time,
+            rng=random.Random(),
+            run_blocking=_run_in_thread,
+            progress=progress,
+            only_reconcile=True,
+            **transports,
+        )
+
+
+@asynccontextmanager
+async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
+    """The transports of a run: to fal, or to the queue inside the program."""
+    from batch import fal
+
+    if not settings.local:
+        submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
+        _, media = fal.transports(proxy=settings.proxy, is_loopback=False)
+        yield {"submit_transport": submit, "transport": other, "media_transport": media}
+        return
+    from batch import local
+
+    runners = max(1, min(settings.concurrency, os.cpu_count() or 1))  # rendering is work for this very machine
+    async with local.open_queue(
+        state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
+    ) as queue:
+        yield {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
+
+
+async def _run_in_thread(func: Callable[..., T], *args: Any) -> T:
+    """Blocking work in a thread. A cancelled caller does not wait for it: what it leaves behind, a crash could too."""
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(func, *args, abandon_on_cancel=True)
+
+
+def _run_async(func: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """`func` on an event loop; an error out of its task groups comes as itself, not as a group of one."""
+    import anyio
+
+    try:
+        return anyio.run(func, *args)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+async def _watch_signals(on_first: Callable[[str], None]) -> None:
+    """Ctrl-C and SIGTERM: the first one leaves in order, the second at once (the ledger is safe at any moment)."""
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
+        seen = 0
+        async for number in numbers:
+            seen += 1
+            if seen > 1:
+                os._exit(EXIT_INTERRUPTED)
+            # A thread, because whatever keeps the loop from leaving would keep a task of it too.
+            last_resort = threading.Timer(LEAVE_S, os._exit, (EXIT_INTERRUPTED,))
+            last_resort.daemon = True
+            last_resort.start()
+            on_first(signal.Signals(number).name)
+
+
+# --- small steps of the commands ---
+
+
+def _load(path: Path, settings: Settings) -> Manifest:
+    from batch import manifest
+
+    return manifest.load(
+        path,
+        endpoint=settings.endpoint,
+        campaign=settings.campaign,
+        pinned_dir=settings.state / "endpoints",
+    )
+
+
+def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[int], list[Attempt]]:
+    """The jobs to plan again and the attempts to give up, as `again` says; nothing is changed yet."""
+    if again is None:
+        return [], []
+    retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
+    if not again.in_doubt:
+        return retried, []
+    ledger.doubt_what_a_crash_left()
+    doubtful = [attempt for attempt, _ in ledger.in_doubt(campaign_id)]
+    if again.row_ids:
+        wanted = set(ledger.jobs_of_rows(campaign_id, again.row_ids))
+        doubtful = [attempt for attempt in doubtful if attempt.job_id in wanted]
+    return retried, doubtful
+
+
+def _with(planned: Planned, ledger: Ledger, job_ids: list[int]) -> Planned:
+    """The plan with these jobs submitted too."""
+    prices = [ledger.job(job_id).price_micros for job_id in job_ids]
+    return replace(
+        planned,
+        to_submit=planned.to_submit + len(job_ids),
+        estimate_micros=planned.estimate_micros + sum(price or 0 for price in prices),
+        unpriced=planned.unpriced + prices.count(None),
+    )
+
+
+def _has_work(ledger: Ledger, campaign_id: int, planned: Planned) -> bool:
+    """Whether anything is left that a run could do. When not, not one request is made."""
+    totals = ledger.totals(campaign_id)
+    is_open = totals.superseded_open + totals.superseded_in_doubt + planned.to_submit + planned.under_way
+    return bool(is_open) or any(True for _ in ledger.missing(campaign_id))
+
+
+def _report(
+    settings: Settings, ledger: Ledger, campaign_id: int, name: str, planned: Planned, ending: Ending | None
+) -> RunReport:
+    report = _status(settings, ledger, campaign_id, name)
+    return RunReport(
+        campaign=name,
+        planned=planned,
+        totals=report.totals,
+        ending=ending,
+        outputs=report.outputs,
+        doubts=report.doubts,
+        exit_code=exit_code(report.totals, ending),
+    )
+
+
+def _status(settings: Settings, reader: LedgerReader, campaign_id: int, name: str) -> StatusReport:
+    from batch.save import campaign_folder
+
+    return StatusReport(
+        campaign=name,
+        totals=reader.totals(campaign_id),
+        outputs=campaign_folder(settings.outputs, name),
+        doubts=_doubts(settings, reader, campaign_id),
+    )
+
+
+def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple[str, ...]:
+    """A line for each attempt in doubt: which row, why, and from when on the same command may settle it."""
+    from batch.reconcile import proof_due_at
+
+    lines = []
+    for attempt, _ in reader.in_doubt(campaign_id):
+        placement = reader.placement(campaign_id, attempt.job_id)
+        due = time.strftime("%Y-%m-%d %H:%M", time.localtime(proof_due_at(attempt, settings.history_delay)))
+        reason = reader.message(attempt.job_id) or "its answer was not seen"
+        lines.append(f"{placement.address} {placement.row_id}: {reason}; can be settled from {due} on")
+    return tuple(lines)
+
+
+def _result(found: Any, row: Any, state: Path, out: Path) -> Any:
+    from batch.export import Result
+    from batch.save import located
+
+    if found is None:
+        return Result(state="not planned", endpoint=row.job.endpoint)
+    paths = [os.path.relpath(located(path, state), out.parent) for path in found.paths]
+    return Result(
+        state=found.state.value,
+        path="; ".join(Path(path).as_posix() for path in paths),
+        seed="" if found.seed is None else str(found.seed),
+        endpoint=found.endpoint,
+        request_id=found.request_id or "",
+        cost_usd="" if found.cost_micros is None else f"{found.cost_micros / 1_000_000:.6f}",
+        attempts=str(found.attempts),
+        submitted_at=_when(found.submitted_at),
+        finished_at=_when(found.finished_at),
+        sha256="; ".join(found.sha256),
+        error=": ".join(part for part in (found.cause, found.message) if part),
+    )
+
+
+def _when(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
