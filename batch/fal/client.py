@@ -154,8 +154,9 @@ class FalClient:
         if answer is not None and answer.is_whole:
             raise self._failure(Call.SUBMIT, answer)
         if answer is None and post.is_unsent:
-            cause = transport_failure(Call.SUBMIT, post.error).cause if post.error else "stopped"
-            raise CallFailed(f"submit: nothing was sent ({cause})", action=Action.RESUBMIT, cause=cause) from post.error
+            cause = transport_failure(Call.SUBMIT, post.error).cause if post.error else "not_connected"
+            message = self._wire.safe(f"submit: nothing was sent ({cause}: {post.error or 'no connection in time'})")
+            raise CallFailed(message, action=Action.RESUBMIT, cause=cause) from post.error
         if post.is_too_long:
             raise submit_doubt("submit: sent, and the answer has no end", "body_too_large", answer)
         if post.error is None:
