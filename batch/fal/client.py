@@ -155,14 +155,15 @@ class FalClient:
             raise self._failure(Call.SUBMIT, answer)
         if answer is None and post.is_unsent:
             cause = transport_failure(Call.SUBMIT, post.error).cause if post.error else "not_connected"
-            message = self._wire.safe(f"submit: nothing was sent ({cause}: {post.error or 'no connection in time'})")
+            why = "no connection in time" if post.error is None else str(post.error) or type(post.error).__name__
+            message = self._wire.safe(f"submit: nothing was sent ({cause}: {why})")
             raise CallFailed(message, action=Action.RESUBMIT, cause=cause) from post.error
         if post.is_too_long:
             raise submit_doubt("submit: sent, and the answer has no end", "body_too_large", answer)
         if post.error is None:
             raise submit_doubt("submit: sent, and no answer in time", "deadline", answer)
         verdict = transport_failure(Call.SUBMIT, post.error)
-        message = self._wire.safe(f"submit: {verdict.cause}: {post.error or type(post.error).__name__}")
+        message = self._wire.safe(f"submit: {verdict.cause}: {str(post.error) or type(post.error).__name__}")
         if verdict.action is Action.IN_DOUBT or answer is not None:
             raise submit_doubt(message, verdict.cause, answer) from post.error
         raise CallFailed(message, action=verdict.action, cause=verdict.cause) from post.error

@@ -90,7 +90,9 @@ class Wire:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
             verdict = transport_failure(call, exc)
             raise CallFailed(
-                self.safe(f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {exc or type(exc).__name__})"),
+                self.safe(
+                    f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {str(exc) or type(exc).__name__})"
+                ),
                 action=verdict.action,
                 cause=verdict.cause,
             ) from exc
