@@ -410,7 +410,7 @@ async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
 
     if not settings.local:
         submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
-        _, media = fal.transports(proxy=settings.proxy, is_loopback=False)
+        _, media = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
         yield {"submit_transport": submit, "transport": other, "media_transport": media}
         return
     from batch import local

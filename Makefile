@@ -1,0 +1,55 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check lint types layers test fmt diagram clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.developer ## Install everything into .venv, pinned by constraints.txt
+
+demo: $(VENV)/.user ## Install, then run manifests/demo.yaml without a key: real videos, a sheet, a summary
+	$(BIN)/fal-batch run manifests/demo.yaml --local
+	$(BIN)/fal-batch export manifests/demo.yaml --local
+
+check: lint types layers test ## Everything that must hold before a change goes in
+
+lint: $(VENV)/.developer ## Style and likely mistakes (ruff)
+	$(BIN)/ruff check batch tests
+	$(BIN)/ruff format --check batch tests
+
+types: $(VENV)/.developer ## Types, strictly (mypy)
+	$(BIN)/mypy
+
+layers: $(VENV)/.developer ## Imports go down the line only (import-linter)
+	$(BIN)/lint-imports
+
+test: $(VENV)/.developer ## Install, then run all tests
+	$(BIN)/python -m pytest
+
+fmt: $(VENV)/.developer ## Format the code
+	$(BIN)/ruff check --fix batch tests
+	$(BIN)/ruff format batch tests
+
+diagram: $(VENV)/.developer ## Put the state diagram, made from the transition table, into the README
+	$(BIN)/python -m tests.readme_diagram
+
+clean: ## Remove what was installed and built, but never state/: it may hold what was paid for
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	find batch tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e ".[all,dev]"
+	@touch $@ $(VENV)/.user
