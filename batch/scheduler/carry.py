@@ -1,0 +1,223 @@
+"""The way of one job, `Carrier.carry`: a straight line from wherever the ledger says it stands.
+
+Asking, taking the result, saving its files; what each answer means is decided by the client's table, and what is done
+about it here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import anyio
+
+from batch import reconcile, retry
+from batch.endpoints import Endpoint
+from batch.errors import Action, Blocked, CallFailed, DownloadFailed
+from batch.fal import FalClient
+from batch.jobs import Attempt, FalStatus, Outcome, PastRequest, canonical_json, file_refs
+from batch.ledger import Ledger, OpenJob
+from batch.save import NoFiles, Saver
+from batch.scheduler.gate import Gate
+from batch.scheduler.options import StopKind
+from batch.scheduler.submit import Submitter
+from batch.states import State
+
+__all__ = ["Carrier"]
+
+DOWNLOADS_MAX = 6
+STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
+STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
+GONE_TRIES = 5  # a file that fal says is gone is asked for this often before it is called lost
+
+
+class Carrier:
+    """Carries jobs of one campaign, each to a final state or to a time to look again."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        fal: FalClient,
+        saver: Saver,
+        gate: Gate,
+        submitter: Submitter,
+        campaign_id: int,
+        endpoint_of: Callable[[str], Endpoint],
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._ledger = ledger
+        self._fal = fal
+        self._saver = saver
+        self._gate = gate
+        self._submitter = submitter
+        self._campaign_id = campaign_id
+        self._endpoint_of = endpoint_of
+        self._clock = clock
+        self._rng = rng
+        self._downloads = anyio.CapacityLimiter(DOWNLOADS_MAX)
+        self._durations: dict[str, retry.Durations] = {}
+
+    async def carry(self, job: OpenJob) -> None:
+        """One job, from wherever it stands to a final state or to a time to look again."""
+        try:
+            if job.state in {State.PLANNED, State.WAITING} and not await self._submitter.submit(job):
+                return
+            job = self._ledger.job(job.id)
+            if job.state is State.SUBMITTED and not await self._follow(job):
+                return
+            self._gate.free_slot(job.id)
+            job = self._ledger.job(job.id)
+            if job.state is State.COMPLETED:
+                await self._fetch(job)
+        except Blocked as exc:
+            self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
+        finally:
+            self._gate.free_slot(job.id)
+
+    async def _follow(self, job: OpenJob) -> bool:
+        """Ask until fal reports the job complete, then take its result. Whether the result is in the ledger."""
+        assert job.attempt is not None and job.ticket is not None and job.accepted_at is not None
+        durations = self._durations.setdefault(job.endpoint, retry.Durations())
+        is_fresh = self._clock() - job.accepted_at < 1.0
+        failures, word = 0, None
+        while True:
+            if is_fresh or word is not None or failures:
+                elapsed = self._clock() - job.accepted_at
+                wait = (
+                    retry.backoff_s(failures, self._rng) if failures else retry.status_wait_s(elapsed, durations.sorted)
+                )
+                await anyio.sleep(wait)
+            try:
+                status = await self._fal.status(job.endpoint, job.ticket)
+            except CallFailed as exc:
+                failures += 1
+                is_unknown = exc.cause == "status_not_found"
+                if exc.action is Action.STOP_RUN:
+                    self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
+                elif is_unknown and failures > 2 and self._clock() - job.accepted_at > STATUS_UNKNOWN_AFTER_S:
+                    return await self._take_result(job, is_complete=False)
+                elif failures < STATUS_FAILURES_MAX:
+                    continue
+                self._postpone(job, exc.cause, exc.message)
+                return False
+            failures = 0
+            if status.status is not word:
+                word = status.status
+                self._ledger.seen(job.id, word.value)
+            if word is FalStatus.COMPLETED:
+                break
+        if is_fresh:
+            durations.add(self._clock() - job.accepted_at)
+        self._gate.free_slot(job.id)
+        return await self._take_result(job, is_complete=True)
+
+    async def _take_result(self, job: OpenJob, *, is_complete: bool) -> bool:
+        """fal's verdict on a job it calls complete. Whether there is a result to save."""
+        assert job.attempt is not None and job.ticket is not None
+        attempt = job.attempt
+        try:
+            outcome = await self._fal.result(job.endpoint, job.ticket)
+        except CallFailed as exc:
+            if exc.action is Action.EXPIRED:
+                return await self._take_from_history(job, exc, is_complete=is_complete)
+            self._verdict(job, attempt, exc, is_complete=is_complete)
+            return False
+        self._ledger.completed(attempt, outcome)
+        return True
+
+    def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
+        """Write down what the result call said instead of a result."""
+        verdicts = job.verdicts + 1
+        if exc.action is Action.FAIL_JOB or (exc.action is Action.STOP_RUN and exc.cause == "path_unknown"):
+            self._ledger.failed(
+                attempt,
+                cause=exc.cause,
+                message=exc.message,
+                is_billed=exc.is_billed is not False,
+                billable_units=exc.billable_units,
+            )
+        elif exc.action is Action.CANCELLED:
+            self._ledger.cancelled(attempt, is_billed=exc.is_billed is not False, message=exc.message)
+        elif exc.action is Action.RESUBMIT and is_complete:
+            if retry.may_resubmit(verdicts, exc.cause):
+                is_long = exc.cause.startswith("downstream")
+                delay = retry.backoff_s(verdicts, self._rng, retry_after_s=exc.retry_after_s, is_long=is_long)
+                self._ledger.retryable(
+                    attempt, due_at=self._clock() + delay, verdicts=verdicts, cause=exc.cause, message=exc.message
+                )
+            else:
+                self._ledger.failed(attempt, cause=exc.cause, message=exc.message, is_billed=False)
+        else:
+            self._postpone(job, exc.cause, exc.message, retry_after_s=exc.retry_after_s)
+        if exc.action is Action.STOP_RUN:
+            self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
+
+    async def _take_from_history(self, job: OpenJob, exc: CallFailed, *, is_complete: bool) -> bool:
+        """fal no longer gives the result: its history may still hold it."""
+        assert job.attempt is not None
+        try:
+            past = await self._in_history(job)
+        except CallFailed as trouble:
+            self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
+            return False
+        output = None if past is None else past.json_output
+        if isinstance(output, dict) and file_refs(output):
+            self._ledger.completed(job.attempt, Outcome(result=output))
+            return True
+        if is_complete and job.failures >= GONE_TRIES:
+            message = f"the result is gone ({exc.message}) and fal's history does not hold it"
+            self._ledger.failed(job.attempt, cause="result_expired", message=message, is_billed=True)
+        else:
+            self._postpone(job, exc.cause, exc.message)
+        return False
+
+    async def _in_history(self, job: OpenJob) -> PastRequest | None:
+        assert job.attempt is not None and job.ticket is not None
+        offset = self._fal.clock_offset_s
+        start = job.attempt.submitting_at + offset - reconcile.HISTORY_BEFORE_S
+        end = (job.accepted_at or self._clock()) + offset + reconcile.HISTORY_BEFORE_S
+        async for past in self._fal.past_requests(job.endpoint, start=start, end=end):
+            if past.request_id == job.ticket.request_id:
+                return past
+        return None
+
+    async def _fetch(self, job: OpenJob) -> None:
+        """Save the files of a completed job."""
+        assert job.attempt is not None
+        needs_files = self._endpoint_of(job.endpoint).output_has_files
+        try:
+            async with self._downloads:
+                await self._saver.save(job, self._campaign_id, needs_files=needs_files)
+        except DownloadFailed as exc:
+            if exc.is_gone and job.failures >= GONE_TRIES:
+                self._ledger.lost(job.id, cause="file_gone", message=exc.message)
+                return
+            if exc.is_gone:
+                await self._renew_result(job)
+            self._postpone(job, "download", exc.message)
+        except NoFiles:
+            if job.failures:
+                self._ledger.lost(job.id, cause="no_file", message="the result holds no file; it is kept in the ledger")
+            else:
+                await self._renew_result(job)
+                self._postpone(job, "no_file", "the result holds no file")
+        except Blocked as exc:
+            self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
+            self._postpone(job, "blocked", str(exc))
+
+    async def _renew_result(self, job: OpenJob) -> None:
+        """Ask for the result once more: its files may have moved."""
+        assert job.attempt is not None and job.ticket is not None
+        try:
+            outcome = await self._fal.result(job.endpoint, job.ticket)
+        except CallFailed:
+            return  # the look that comes later tries again; what the ledger has stays
+        if canonical_json(outcome.result) != canonical_json(job.result):
+            self._ledger.result_renewed(job.attempt, outcome)
+
+    def _postpone(self, job: OpenJob, cause: str, message: str, *, retry_after_s: float | None = None) -> None:
+        failures = job.failures + 1
+        due_at = self._clock() + retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s)
+        self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message)

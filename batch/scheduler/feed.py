@@ -1,0 +1,206 @@
+"""What runs when: the only place that waits, retries, and decides to stop.
+
+One job is one coroutine (`carry`) that starts wherever the ledger says the job is; a resumed job takes the same way as
+a new one. The feed starts coroutines while there is room, and ends the run when nothing is left that waiting would help.
+Attempts in doubt are judged beside it (`doubts`). A bounded number of coroutines exists at any time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from batch.endpoints import Endpoint
+from batch.fal import FalClient
+from batch.ledger import Ledger, OpenJob
+from batch.save import Saver
+from batch.scheduler.carry import Carrier
+from batch.scheduler.doubts import Doubts
+from batch.scheduler.gate import Gate
+from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
+from batch.scheduler.submit import Submitter
+from batch.states import State
+
+__all__ = ["Scheduler"]
+
+BACKLOG_MAX = 64  # completed jobs whose files are being saved, beyond the window
+LIVE_LOOK_S = 15.0  # how often the feed looks while jobs are under way and none of them wakes it
+LATE_PATIENCE_S = 600.0  # how long paid results are asked for when nothing else is left to do
+NOTES_MAX = 5  # reasons named at the end of a run
+
+
+class Scheduler:
+    """Runs one campaign's jobs. Every dependency is passed in; `clock` is seconds since 1970, UTC."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        fal: FalClient,
+        saver: Saver,
+        campaign_id: int,
+        endpoint_of: Callable[[str], Endpoint],
+        options: RunOptions,
+        clock: Callable[[], float],
+        rng: random.Random,
+        run_blocking: Callable[..., Awaitable[Any]],
+        progress: Progress,
+    ) -> None:
+        self._ledger = ledger
+        self._saver = saver
+        self._campaign_id = campaign_id
+        self._options = options
+        self._clock = clock
+        self._progress = progress
+        self._scope = anyio.CancelScope()
+        self._wake = anyio.Event()
+        self._live: set[int] = set()  # jobs that have a coroutine
+        self._late_since: float | None = None
+
+        self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up)
+        self._submitter = Submitter(
+            ledger=ledger,
+            fal=fal,
+            gate=self._gate,
+            campaign_id=campaign_id,
+            options=options,
+            clock=clock,
+            run_blocking=run_blocking,
+            doubted=lambda: self._doubts.doubted(),
+        )
+        self._doubts = Doubts(
+            ledger=ledger,
+            fal=fal,
+            campaign_id=campaign_id,
+            endpoint_of=endpoint_of,
+            options=options,
+            clock=clock,
+            posting=lambda: self._submitter.posting,
+            wake=self._wake_up,
+        )
+        self._carrier = Carrier(
+            ledger=ledger,
+            fal=fal,
+            saver=saver,
+            gate=self._gate,
+            submitter=self._submitter,
+            campaign_id=campaign_id,
+            endpoint_of=endpoint_of,
+            clock=clock,
+            rng=rng,
+        )
+
+    async def run(self) -> Ending:
+        """Do all that can be done now; returns when nothing is left that waiting would help, or after `interrupt`."""
+        with self._scope:
+            async with anyio.create_task_group() as tasks:
+                self._ledger.doubt_what_a_crash_left()
+                self._ledger.looked_at_afresh(self._campaign_id)
+                await self._doubts.reconcile()
+                tasks.start_soon(self._doubts.watch)
+                await self._feed(tasks)
+                tasks.cancel_scope.cancel()
+            await self._saver.link_missing(self._campaign_id)
+            await self._saver.tidy()
+        return Ending(stop=self._gate.stop, submitted=self._gate.submitted, notes=tuple(self._notes()))
+
+    async def reconcile(self) -> None:
+        """Ask about the attempts in doubt, once."""
+        await self._doubts.reconcile()
+
+    def interrupt(self, kind: StopKind, message: str) -> None:
+        """Leave now: nothing more is submitted, an open POST has five seconds, the rest is as the ledger has it."""
+        self._gate.stop = Stop(kind=kind, cause=kind.value, message=message)
+        self._scope.cancel()
+
+    async def _feed(self, tasks: anyio.abc.TaskGroup) -> None:
+        while True:
+            self._wake = anyio.Event()
+            self._start_what_is_due(tasks)
+            self._gate.stop_at_limit()
+            moment = self._clock() + LIVE_LOOK_S if self._live else self._next_moment()
+            if moment is None:
+                return
+            with anyio.move_on_after(max(0.0, moment - self._clock())):
+                await self._wake.wait()
+
+    def _start_what_is_due(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Start the coroutines of accepted jobs, then of new ones, as far as there is room."""
+        now = self._clock()
+        for job in self._ledger.following(
+            self._campaign_id, now=now, limit=self._coroutines_left(), except_ids=self._busy()
+        ):
+            if job.state is State.COMPLETED or self._gate.room > 0:
+                self._start(tasks, job)
+        limit = min(self._gate.starts_left(), self._coroutines_left())
+        if limit > 0:
+            for job in self._ledger.claimable(self._campaign_id, now=now, limit=limit, except_ids=self._busy()):
+                self._start(tasks, job)
+
+    def _start(self, tasks: anyio.abc.TaskGroup, job: OpenJob) -> None:
+        self._live.add(job.id)
+        if job.state is not State.COMPLETED:
+            self._gate.take_slot(job.id, will_claim=job.state in {State.PLANNED, State.WAITING})
+        tasks.start_soon(self._carry, job)
+
+    async def _carry(self, job: OpenJob) -> None:
+        try:
+            await self._carrier.carry(job)
+        finally:
+            self._live.discard(job.id)
+            self._wake_up()
+
+    def _coroutines_left(self) -> int:
+        return max(0, self._options.window + BACKLOG_MAX - len(self._live))
+
+    def _busy(self) -> list[int]:
+        return [*self._live, *self._submitter.unusable]
+
+    def _next_moment(self) -> float | None:
+        """With no coroutine left: when to look again at the latest; None when the run is over."""
+        submit = self._next_submit()
+        if self._gate.is_shut_out:
+            return submit
+        late = self._next_late_look(is_all_there_is=submit is None)
+        moments = [moment for moment in (submit, late, self._next_proof()) if moment is not None]
+        return min(moments, default=None)
+
+    def _next_submit(self) -> float | None:
+        if self._gate.stop is not None:
+            return None
+        states = frozenset({State.PLANNED, State.WAITING})
+        due = self._ledger.next_due(self._campaign_id, states, except_ids=tuple(self._submitter.unusable))
+        return None if due is None else max(due, self._gate.hold_until)
+
+    def _next_late_look(self, *, is_all_there_is: bool) -> float | None:
+        """The next look at a paid result that could not be fetched; None when there is none, or patience is over."""
+        due = self._ledger.next_due(self._campaign_id, frozenset({State.SUBMITTED, State.COMPLETED}))
+        if due is None or not is_all_there_is:
+            return due
+        if self._late_since is None:
+            self._late_since = self._clock()
+            self._progress.say("asking for ten more minutes for results that are paid and could not be fetched")
+        end = self._late_since + LATE_PATIENCE_S
+        return None if self._clock() >= end else min(due, end)
+
+    def _next_proof(self) -> float | None:
+        proof = self._doubts.next_proof()
+        if proof is None:
+            return None
+        due_at, count = proof
+        now = self._clock()
+        self._progress.say(f"waiting {max(1, round(due_at - now))} s for the proof about {count} in doubt")
+        return max(due_at, now) + 1.0
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    def _notes(self) -> list[str]:
+        notes = [f"not submitted: {why}" for why in list(dict.fromkeys(self._submitter.unusable.values()))[:NOTES_MAX]]
+        if self._doubts.trouble:
+            notes.append(f"fal's history could not be asked: {self._doubts.trouble}")
+        return notes

@@ -1,0 +1,109 @@
+"""May another job be submitted now? What stops submissions, holds them, and counts them. It waits for nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from batch import retry
+from batch.errors import CallFailed
+from batch.scheduler.options import RunOptions, Stop, StopKind
+
+__all__ = ["Gate"]
+
+OUTAGE_PATIENCE_S = 600.0  # submits that do not get through for so long stop the run
+
+
+class Gate:
+    """One run's leave to submit. A job passes it twice: when its coroutine is started, and again before its claim.
+
+    A *slot* is held by a job that fal may be working on, from its start to fal's word that it is complete.
+    """
+
+    def __init__(
+        self, *, options: RunOptions, clock: Callable[[], float], rng: random.Random, wake: Callable[[], None]
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._rng = rng
+        self._wake = wake
+        self._slots: set[int] = set()
+        self._before_claim: set[int] = set()
+        self._outage_since: float | None = None
+        self._unsent_in_a_row = 0
+        self.stop: Stop | None = None
+        self.submitted = 0
+        self.hold_until = 0.0
+
+    def take_slot(self, job_id: int, *, will_claim: bool) -> None:
+        """The job's coroutine starts; with `will_claim` it is on its way to a submit."""
+        self._slots.add(job_id)
+        if will_claim:
+            self._before_claim.add(job_id)
+
+    def free_slot(self, job_id: int) -> None:
+        """fal has nothing to do for the job any more."""
+        self._slots.discard(job_id)
+        self._before_claim.discard(job_id)
+        self._wake()
+
+    @property
+    def room(self) -> int:
+        """Free slots."""
+        return self._options.window - len(self._slots)
+
+    def starts_left(self) -> int:
+        """How many more jobs may set out for a submit now."""
+        if self.stop is not None or self._clock() < self.hold_until:
+            return 0
+        return min(self.room, self._under_limit())
+
+    def may_claim(self, job_id: int) -> bool:
+        """Whether a job that has its body together may still be claimed."""
+        self._before_claim.discard(job_id)
+        return self.stop is None and self._under_limit() > 0
+
+    def _under_limit(self) -> int:
+        if self._options.limit is None:
+            return self._options.window
+        return self._options.limit - self.submitted - len(self._before_claim)
+
+    def claimed(self) -> None:
+        """One more is being submitted."""
+        self.submitted += 1
+
+    def not_taken(self) -> None:
+        """It was not: nothing reached fal, or fal refused the account."""
+        self.submitted -= 1
+
+    def got_through(self) -> None:
+        """fal answered a submit: whatever outage there was is over."""
+        self._unsent_in_a_row, self._outage_since = 0, None
+
+    def hold(self, exc: CallFailed) -> None:
+        """A submit did not get through: all of them wait, longer each time; after ten minutes of that the run stops."""
+        now = self._clock()
+        if now >= self.hold_until:  # those under way at the same time count as one
+            self._unsent_in_a_row += 1
+            delay = retry.backoff_s(self._unsent_in_a_row, self._rng, retry_after_s=exc.retry_after_s)
+            self.hold_until = now + delay
+        self._outage_since = now if self._outage_since is None else self._outage_since
+        if now - self._outage_since >= OUTAGE_PATIENCE_S:
+            message = f"no submit has got through for ten minutes; the last said: {exc.message}"
+            self.stop_submitting(StopKind.TROUBLE, exc.cause, message)
+
+    def stop_submitting(self, kind: StopKind, cause: str, message: str) -> None:
+        """Submit nothing more in this run; what was accepted is followed and saved. The first reason stays."""
+        if self.stop is None:
+            self.stop = Stop(kind=kind, cause=cause, message=message)
+            self._wake()
+
+    def stop_at_limit(self) -> None:
+        """`--limit` is used up."""
+        if self._options.limit is not None and self.submitted >= self._options.limit:
+            self.stop_submitting(StopKind.LIMIT, "limit", f"--limit {self._options.limit} is reached")
+
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether fal does not talk to us, or nothing can be saved: waiting would not help."""
+        return self.stop is not None and self.stop.cause in {"key_refused", "forbidden", "blocked"}

@@ -1,0 +1,64 @@
+"""What a run is told and how it ends: values only."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Ending", "Progress", "RunOptions", "Stop", "StopKind"]
+
+WINDOW_SPARE = 0.25  # a quarter more may wait at fal, so that a late status question leaves none of its slots idle
+
+
+class StopKind(enum.Enum):
+    """Why a run submits no more."""
+
+    INTERRUPTED = "interrupted"  # Ctrl-C, SIGTERM
+    TIME = "time"  # --max-duration
+    LIMIT = "limit"  # --limit
+    CAP = "cap"  # --max-cost
+    TROUBLE = "trouble"  # key, account, endpoint, outage, disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Why, as a short stable name and in words."""
+
+    kind: StopKind
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the user set for this run. Times in seconds, money in micro-dollars."""
+
+    concurrency: int
+    limit: int | None = None
+    cap_micros: int | None = None
+    start_timeout_s: float = 3600.0
+    run_timeout_s: float = 3600.0
+    history_delay_s: float = 600.0
+    waits_for_proof: bool = False
+
+    @property
+    def window(self) -> int:
+        """How many jobs may be between claim and completion."""
+        return math.ceil(self.concurrency * (1 + WINDOW_SPARE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended. `stop` is None when it did all it could; `notes` are lines for the user."""
+
+    stop: Stop | None
+    submitted: int
+    notes: tuple[str, ...]
+
+
+class Progress(Protocol):
+    """Told what the run is waiting for, when that is not obvious."""
+
+    def say(self, message: str) -> None: ...

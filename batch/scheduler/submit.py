@@ -1,0 +1,146 @@
+"""The way of one job up to fal: its files uploaded, its intent committed, one POST, its answer committed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from batch.errors import Action, CallFailed
+from batch.fal import FalClient
+from batch.jobs import Attempt, LocalFile, body_with_urls, local_files
+from batch.ledger import Ledger, OpenJob
+from batch.scheduler.gate import Gate
+from batch.scheduler.options import RunOptions, StopKind
+
+__all__ = ["Submitter"]
+
+UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the run of the job that uses it
+
+
+class Submitter:
+    """Submits jobs of one campaign. `doubted` is called when one ends in doubt.
+
+    `posting` are the attempts whose POST is open; `unusable` the jobs that cannot be submitted in this run, and why.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        fal: FalClient,
+        gate: Gate,
+        campaign_id: int,
+        options: RunOptions,
+        clock: Callable[[], float],
+        run_blocking: Callable[..., Awaitable[Any]],
+        doubted: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._fal = fal
+        self._gate = gate
+        self._campaign_id = campaign_id
+        self._options = options
+        self._clock = clock
+        self._run_blocking = run_blocking
+        self._doubted = doubted
+        self._uploading: dict[str, anyio.Lock] = {}
+        self.posting: dict[int, Attempt] = {}
+        self.unusable: dict[int, str] = {}
+
+    async def submit(self, job: OpenJob) -> bool:
+        """Upload what the job sends, claim it, POST it once. Whether fal took it."""
+        body = await self._body(job)
+        if not self._gate.may_claim(job.id) or body is None:
+            return False
+        attempt = self._ledger.claimed(
+            job,
+            campaign_id=self._campaign_id,
+            body=body,
+            start_timeout_s=self._options.start_timeout_s,
+            run_timeout_s=self._options.run_timeout_s,
+            cap_micros=self._options.cap_micros,
+        )
+        if attempt is None:
+            self._gate.stop_submitting(StopKind.CAP, "cap", "the cap on the campaign has no room for the next job")
+            return False
+        self._gate.claimed()
+        self.posting[attempt.id] = attempt
+        try:
+            ticket = await self._fal.submit(attempt)
+        except CallFailed as exc:
+            self._not_accepted(job, attempt, exc)
+            return False
+        finally:
+            self.posting.pop(attempt.id, None)
+        self._ledger.accepted(attempt, ticket)
+        self._gate.got_through()
+        return True
+
+    def _not_accepted(self, job: OpenJob, attempt: Attempt, exc: CallFailed) -> None:
+        if exc.action is Action.RESUBMIT:
+            self._gate.not_taken()
+            self._gate.hold(exc)
+            self._ledger.unsent(attempt, due_at=self._gate.hold_until, cause=exc.cause, message=exc.message)
+        elif exc.action is Action.STOP_RUN:
+            self._gate.not_taken()
+            self._ledger.released(attempt, cause=exc.cause, message=exc.message)
+            self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
+        elif exc.action is Action.FAIL_JOB:
+            self._ledger.refused(attempt, cause=exc.cause, message=exc.message)
+        else:
+            self._ledger.doubted(attempt, cause=exc.cause, message=exc.message, seen_request_id=exc.request_id)
+            self._doubted()
+
+    async def _body(self, job: OpenJob) -> dict[str, Any] | None:
+        """The body to send, its local files uploaded; None when that cannot be done now."""
+        urls: dict[str, str] = {}
+        try:
+            for sha256 in local_files(job.input):
+                async with self._uploading.setdefault(sha256, anyio.Lock()):
+                    urls[sha256] = await self._upload(sha256)
+        except CallFailed as exc:
+            if exc.action is Action.STOP_RUN:
+                self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
+            elif exc.action is Action.FAIL_JOB:
+                self.unusable[job.id] = exc.message
+            else:
+                self._gate.hold(exc)
+                self._ledger.postponed(
+                    job.id,
+                    due_at=self._gate.hold_until,
+                    failures=job.failures + 1,
+                    cause=exc.cause,
+                    message=exc.message,
+                )
+            return None
+        except OSError as exc:
+            self.unusable[job.id] = f"an input file cannot be read: {exc}"
+            return None
+        except _Changed as exc:
+            self.unusable[job.id] = str(exc)
+            return None
+        return body_with_urls(job.input, urls)
+
+    async def _upload(self, sha256: str) -> str:
+        path, size_bytes, media_type, upload = self._ledger.upload(sha256)
+        needed_until = self._clock() + self._options.start_timeout_s + self._options.run_timeout_s + UPLOAD_MARGIN_S
+        if upload is not None and (upload.expires_at is None or upload.expires_at > needed_until):
+            return upload.url
+        data = await self._run_blocking(path.read_bytes)
+        file = LocalFile(sha256=sha256, path=path, size_bytes=size_bytes, media_type=media_type)
+        if await self._run_blocking(_sha256, data) != sha256:
+            raise _Changed(f"{path} has changed since the manifest was read; run again to take the new one")
+        upload = await self._fal.upload(file, data)
+        self._ledger.uploaded(upload)
+        return upload.url
+
+
+class _Changed(Exception):
+    """A local file is not the one that the manifest's reading hashed."""
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
