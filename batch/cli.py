@@ -134,7 +134,7 @@ def status_command(manifest: Path | None, **flags: Any) -> int:
     if not reports:
         _say(f"nothing has been run yet in {settings.state}")
     for report in reports:
-        for line in _totals_lines(report.campaign, report.totals, report.outputs, report.doubts):
+        for line in _totals_lines(report, is_rehearsal=settings.local):
             click.echo(line)
     return 0
 
@@ -248,7 +248,7 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
     report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
     if settings.json:
         _print_json(_report_json(report))
-    for line in _end_lines(report):
+    for line in _end_lines(report, is_rehearsal=settings.local):
         if report.exit_code or not settings.quiet:
             _say(line)
     return report.exit_code
@@ -354,7 +354,8 @@ def _plan_lines(name: str | None, planned: Planned, settings: Settings) -> list[
     return lines
 
 
-def _totals_lines(name: str, totals: CampaignTotals, outputs: Path, doubts: tuple[str, ...]) -> list[str]:
+def _totals_lines(report: run.StatusReport | run.RunReport, *, is_rehearsal: bool) -> list[str]:
+    name, totals, outputs, doubts = report.campaign, report.totals, report.outputs, report.doubts
     lines = [f"{name}: {totals.rows} rows, {totals.fetched} saved"]
     parts = (
         ("paid, fetch later", totals.paid_fetch_later),
@@ -373,6 +374,8 @@ def _totals_lines(name: str, totals: CampaignTotals, outputs: Path, doubts: tupl
             f"  no row wants them any more: {totals.superseded_open} accepted and followed, "
             f"{totals.superseded_in_doubt} in doubt"
         )
+    if is_rehearsal:
+        return [*lines, f"  a rehearsal: fal would have billed {usd(totals.settled_micros)}", f"  files: {outputs}"]
     money = f"  money: {usd(totals.settled_micros)} spent"
     if totals.reserved_micros:
         money += f", {usd(totals.reserved_micros)} reserved"
@@ -383,7 +386,7 @@ def _totals_lines(name: str, totals: CampaignTotals, outputs: Path, doubts: tupl
     return [*lines, money, f"  files: {outputs}"]
 
 
-def _end_lines(report: run.RunReport) -> list[str]:
+def _end_lines(report: run.RunReport, *, is_rehearsal: bool) -> list[str]:
     lines = []
     if report.ending is None:
         lines.append("nothing to do: no request was made")
@@ -391,7 +394,7 @@ def _end_lines(report: run.RunReport) -> list[str]:
         lines.append(f"stopped: {report.ending.stop.message}")
     if report.ending is not None:
         lines += report.ending.notes
-    lines += _totals_lines(report.campaign, report.totals, report.outputs, report.doubts)
+    lines += _totals_lines(report, is_rehearsal=is_rehearsal)
     return [*lines, *_next_lines(report)]
 
 

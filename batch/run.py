@@ -7,27 +7,21 @@ decided here that a part below decides; nothing is printed.
 from __future__ import annotations
 
 import os
-import random
-import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
+from batch import line
 from batch.errors import InputError
-from batch.ledger import CampaignTotals, Ledger, LedgerReader, Planned, compare, open_ledger, open_reader
-from batch.settings import Settings, is_loopback
+from batch.ledger import CampaignTotals, Ledger, LedgerReader, Planned, RowResult, compare, open_ledger, open_reader
+from batch.settings import Settings
 from batch.states import State
 
 if TYPE_CHECKING:
-    import httpx
-
-    from batch.endpoints import Endpoint
-    from batch.jobs import Attempt
+    from batch.export import Result
+    from batch.jobs import Attempt, Row
     from batch.manifest import Manifest
     from batch.scheduler import Ending
 
@@ -36,7 +30,6 @@ __all__ = [
     "Confirm",
     "Declined",
     "Exported",
-    "Progress",
     "Reconciled",
     "RunReport",
     "StatusReport",
@@ -45,30 +38,9 @@ __all__ = [
     "plan",
     "reconcile",
     "run",
-    "run_line",
     "serve",
     "status",
 ]
-
-T = TypeVar("T")
-RunBlocking = Callable[..., Awaitable[Any]]
-
-LOCAL_KEY = "local"  # the queue inside the program takes any key
-EXIT_INTERRUPTED = 130
-LEAVE_S = 10.0  # after the first Ctrl-C; a second one leaves at once
-
-
-class Progress(Protocol):
-    """Who is told how a run goes. Called on the loop, so it must not block."""
-
-    def begin(self, totals: CampaignTotals) -> None: ...
-
-    def moved(self, job_id: int, was: State, now: State) -> None: ...
-
-    def say(self, message: str) -> None: ...
-
-    def end(self) -> None: ...
-
 
 Confirm = Callable[[Planned], bool]
 
@@ -145,7 +117,7 @@ def run(
     *,
     command: str,
     confirm: Confirm,
-    progress: Progress,
+    progress: line.Progress,
     again: Again | None = None,
 ) -> RunReport:
     """Do the campaign, or go on with it; with `again`, jobs that ended badly are planned once more first.
@@ -172,7 +144,7 @@ def run(
                 ledger.retried(job_id)
             for attempt in given_up:
                 ledger.given_up(attempt, why="given up by `retry --in-doubt`")
-            ending = _run_async(_line, settings, ledger, campaign_id, cap, progress)
+            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, progress)
         return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
 
 
@@ -196,7 +168,7 @@ def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]
         reader.close()
 
 
-def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress: Progress) -> Reconciled:
+def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress: line.Progress) -> Reconciled:
     """Ask fal's history about the campaign's attempts in doubt, once, and write down what it proves."""
     manifest = _load(manifest_path, settings)
     if settings.key is None and not settings.local:
@@ -214,7 +186,7 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
 
         ledger.listener = count
         if before:
-            _run_async(_look, settings, ledger, campaign_id, progress)
+            line.on_a_loop(line.look, settings, ledger, campaign_id, progress)
         assert left <= before, "what a crash left is in doubt now"
         return Reconciled(
             before=before,
@@ -226,14 +198,14 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
 
 def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
     """Write the manifest's own sheet with the results beside its rows. Reads only, also in the middle of a run."""
-    from batch.export import Result, to_csv
+    from batch.export import to_csv
 
     manifest = _load(manifest_path, settings)
     out = out or settings.outputs / manifest.name / "results.csv"
     reader = open_reader(settings.state)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 
-    def result_of(row: Any) -> Result:
+    def result_of(row: Row) -> Result:
         found = None
         if reader is not None and campaign_id is not None:
             found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
@@ -266,197 +238,12 @@ def exit_code(totals: CampaignTotals, ending: Ending | None) -> int:
     from batch.scheduler import StopKind
 
     if ending is not None and ending.stop is not None and ending.stop.kind is StopKind.INTERRUPTED:
-        return EXIT_INTERRUPTED
+        return line.EXIT_INTERRUPTED
     if totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open:
         return 4
     if totals.in_doubt + totals.superseded_in_doubt:
         return 5
     return 3 if totals.failed + totals.cancelled else 0
-
-
-async def run_line(
-    *,
-    settings: Settings,
-    ledger: Ledger,
-    campaign_id: int,
-    cap_micros: int | None,
-    submit_transport: httpx.AsyncBaseTransport,
-    transport: httpx.AsyncBaseTransport,
-    media_transport: httpx.AsyncBaseTransport,
-    clock: Callable[[], float],
-    rng: random.Random,
-    run_blocking: RunBlocking,
-    progress: Progress,
-    on_ready: Callable[[Any], None] = lambda scheduler: None,
-    only_reconcile: bool = False,
-) -> Ending | None:
-    """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
-    from batch import endpoints, fal, fetch
-    from batch.save import Saver
-    from batch.scheduler import RunOptions, Scheduler
-
-    hosts = fal.Hosts(queue=settings.queue_url, rest=settings.rest_url, cdn=settings.cdn_url, api=settings.api_url)
-    key = LOCAL_KEY if settings.local else settings.key
-    assert key is not None, "asked for before the run"
-    client = fal.FalClient(hosts=hosts, key=key, submit_transport=submit_transport, transport=transport, clock=clock)
-    fetcher = fetch.Fetcher(
-        transport=media_transport,
-        allow_http_loopback=is_loopback(settings.queue_url),
-        run_blocking=run_blocking,
-        extra_origins=frozenset({settings.queue_url} if settings.local else ()),
-    )
-
-    @lru_cache
-    def endpoint_of(endpoint_id: str) -> Endpoint:
-        return endpoints.load(endpoint_id, pinned_dir=settings.state / "endpoints")
-
-    options = RunOptions(
-        concurrency=settings.concurrency,
-        limit=settings.limit,
-        cap_micros=cap_micros,
-        start_timeout_s=settings.start_timeout,
-        run_timeout_s=settings.run_timeout,
-        history_delay_s=settings.history_delay,
-        waits_for_proof=settings.wait,
-    )
-    scheduler = Scheduler(
-        ledger=ledger,
-        fal=client,
-        saver=Saver(ledger=ledger, fetcher=fetcher, outputs=settings.outputs, run_blocking=run_blocking),
-        campaign_id=campaign_id,
-        endpoint_of=endpoint_of,
-        options=options,
-        clock=clock,
-        rng=rng,
-        run_blocking=run_blocking,
-        progress=progress,
-    )
-    on_ready(scheduler)
-    try:
-        if only_reconcile:
-            await scheduler.reconcile()
-            return None
-        return await scheduler.run()
-    finally:
-        await client.aclose()
-        await fetcher.aclose()
-
-
-# --- the world outside: transports, threads, signals ---
-
-
-async def _line(settings: Settings, ledger: Ledger, campaign_id: int, cap: int | None, progress: Progress) -> Ending:
-    import anyio
-
-    from batch.scheduler import StopKind
-
-    ledger.listener = progress.moved
-    progress.begin(ledger.totals(campaign_id))
-    ready: list[Any] = []
-
-    def interrupt(kind: StopKind, message: str) -> None:
-        progress.say(f"{message}: leaving; what fal has is in the ledger")
-        ready[0].interrupt(kind, message)
-
-    async def watch_clock() -> None:
-        if settings.max_duration is not None:
-            await anyio.sleep(settings.max_duration)
-            interrupt(StopKind.TIME, "--max-duration is over")
-
-    ending = None
-    try:
-        async with _transports(settings) as transports, anyio.create_task_group() as tasks:
-            tasks.start_soon(watch_clock)
-            tasks.start_soon(_watch_signals, partial(interrupt, StopKind.INTERRUPTED))
-            ending = await run_line(
-                settings=settings,
-                ledger=ledger,
-                campaign_id=campaign_id,
-                cap_micros=cap,
-                clock=time.time,
-                rng=random.Random(),
-                run_blocking=_run_in_thread,
-                progress=progress,
-                on_ready=ready.append,
-                **transports,
-            )
-            tasks.cancel_scope.cancel()
-    finally:
-        progress.end()
-    assert ending is not None
-    return ending
-
-
-async def _look(settings: Settings, ledger: Ledger, campaign_id: int, progress: Progress) -> None:
-    async with _transports(settings) as transports:
-        await run_line(
-            settings=settings,
-            ledger=ledger,
-            campaign_id=campaign_id,
-            cap_micros=None,
-            clock=time.time,
-            rng=random.Random(),
-            run_blocking=_run_in_thread,
-            progress=progress,
-            only_reconcile=True,
-            **transports,
-        )
-
-
-@asynccontextmanager
-async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
-    """The transports of a run: to fal, or to the queue inside the program."""
-    from batch import fal
-
-    if not settings.local:
-        submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
-        _, media = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
-        yield {"submit_transport": submit, "transport": other, "media_transport": media}
-        return
-    from batch import local
-
-    runners = max(1, min(settings.concurrency, os.cpu_count() or 1))  # rendering is work for this very machine
-    async with local.open_queue(
-        state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
-    ) as queue:
-        yield {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
-
-
-async def _run_in_thread(func: Callable[..., T], *args: Any) -> T:
-    """Blocking work in a thread. A cancelled caller does not wait for it: what it leaves behind, a crash could too."""
-    import anyio.to_thread
-
-    return await anyio.to_thread.run_sync(func, *args, abandon_on_cancel=True)
-
-
-def _run_async(func: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """`func` on an event loop; an error out of its task groups comes as itself, not as a group of one."""
-    import anyio
-
-    try:
-        return anyio.run(func, *args)
-    except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
-
-
-async def _watch_signals(on_first: Callable[[str], None]) -> None:
-    """Ctrl-C and SIGTERM: the first one leaves in order, the second at once (the ledger is safe at any moment)."""
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
-        seen = 0
-        async for number in numbers:
-            seen += 1
-            if seen > 1:
-                os._exit(EXIT_INTERRUPTED)
-            # A thread, because whatever keeps the loop from leaving would keep a task of it too.
-            last_resort = threading.Timer(LEAVE_S, os._exit, (EXIT_INTERRUPTED,))
-            last_resort.daemon = True
-            last_resort.start()
-            on_first(signal.Signals(number).name)
 
 
 # --- small steps of the commands ---
@@ -545,16 +332,17 @@ def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple
     return tuple(lines)
 
 
-def _result(found: Any, row: Any, state: Path, out: Path) -> Any:
+def _result(found: RowResult | None, row: Row, state: Path, out: Path) -> Result:
+    """A row's result as the sheet shows it; paths are relative to the sheet, so that its folder can move."""
     from batch.export import Result
     from batch.save import located
 
     if found is None:
         return Result(state="not planned", endpoint=row.job.endpoint)
-    paths = [os.path.relpath(located(path, state), out.parent) for path in found.paths]
+    paths = [Path(os.path.relpath(located(path, state), out.parent)).as_posix() for path in found.paths]
     return Result(
         state=found.state.value,
-        path="; ".join(Path(path).as_posix() for path in paths),
+        path="; ".join(paths),
         seed="" if found.seed is None else str(found.seed),
         endpoint=found.endpoint,
         request_id=found.request_id or "",

@@ -1,8 +1,8 @@
 """What runs when: the only place that waits, retries, and decides to stop.
 
 One job is one coroutine (`carry`) that starts wherever the ledger says the job is; a resumed job takes the same way as
-a new one. The feed starts coroutines while there is room, and ends the run when nothing is left that waiting would help.
-Attempts in doubt are judged beside it (`doubts`). A bounded number of coroutines exists at any time.
+a new one. The feed starts coroutines while there is room, and ends the run when nothing is left that waiting would
+help. Attempts in doubt are judged beside it (`doubts`). A bounded number of coroutines exists at any time.
 """
 
 from __future__ import annotations
