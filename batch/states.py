@@ -59,9 +59,10 @@ class Event(enum.Enum):
     GIVEN_UP = "given_up"  # the user said: submit again, and pay twice if it was taken after all
     COMPLETED = "completed"  # the result is in the ledger
     RETRYABLE = "retryable"  # a verdict that is not billed: a new attempt at due_at
-    FAILED = "failed"  # fal's verdict is final, or the paid result is gone
+    FAILED = "failed"  # fal's verdict is final
     CANCELLED = "cancelled"  # fal confirmed the cancellation
     FETCHED = "fetched"  # every file is saved and verified
+    LOST = "lost"  # the result was paid for and its files are gone
     RETRIED = "retried"  # the user asked for a new attempt
 
 
@@ -86,7 +87,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.CANCELLED: State.CANCELLED,
     },
     State.WAITING: {Event.CLAIMED: State.SUBMITTING},
-    State.COMPLETED: {Event.FETCHED: State.FETCHED, Event.FAILED: State.FAILED},
+    State.COMPLETED: {Event.FETCHED: State.FETCHED, Event.LOST: State.FAILED},
     State.FETCHED: {},
     State.FAILED: {Event.RETRIED: State.PLANNED},
     State.CANCELLED: {Event.RETRIED: State.PLANNED},

@@ -410,7 +410,7 @@ class Ledger(LedgerReader):
 
     def lost(self, job_id: int, *, cause: str, message: str) -> None:
         """The result was paid for and its files are gone: fal no longer gives them, and neither does its history."""
-        self._job_event(job_id, Event.FAILED, cause=cause, message=message)
+        self._job_event(job_id, Event.LOST, cause=cause, message=message)
 
     # --- asked for by the user ---
 
