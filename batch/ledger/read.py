@@ -43,11 +43,13 @@ class OpenJob:
     take: int
     price_micros: int | None
     state: State
+    cause: str | None
     failures: int
     verdicts: int
     attempt: Attempt | None
     ticket: Ticket | None
     accepted_at: float | None
+    completed_at: float | None
     result: Mapping[str, Any] | None
 
 
@@ -500,6 +502,7 @@ def _open_job(row: sqlite3.Row) -> OpenJob:
         take=row["take"],
         price_micros=row["job_price"],
         state=State(row["state"]),
+        cause=row["job_cause"],
         failures=row["failures"],
         verdicts=row["verdicts"],
         attempt=None if row["number"] is None else _attempt(row),
@@ -512,6 +515,7 @@ def _open_job(row: sqlite3.Row) -> OpenJob:
         if has_ticket
         else None,
         accepted_at=row["accepted_at"],
+        completed_at=row["ended_at"],
         result=None if row["result"] is None else json.loads(row["result"]),
     )
 

@@ -28,7 +28,7 @@ __all__ = ["Carrier"]
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
-GONE_TRIES = 5  # a file that fal says is gone is asked for this often before it is called lost
+GONE_TRIES, GONE_AFTER_S = 5, 300.0  # what fal says is gone is asked for so often and so long before it is called lost
 
 
 class Carrier:
@@ -166,7 +166,7 @@ class Carrier:
         if isinstance(output, dict) and file_refs(output):
             self._ledger.completed(job.attempt, Outcome(result=output))
             return True
-        if is_complete and job.failures >= GONE_TRIES:
+        if is_complete and self._is_gone(job, exc.cause, job.accepted_at):
             message = f"the result is gone ({exc.message}) and fal's history does not hold it"
             self._ledger.failed(job.attempt, cause="result_expired", message=message, is_billed=True)
         else:
@@ -178,8 +178,9 @@ class Carrier:
         offset = self._fal.clock_offset_s
         start = job.attempt.submitting_at + offset - reconcile.HISTORY_BEFORE_S
         end = (job.accepted_at or self._clock()) + offset + reconcile.HISTORY_BEFORE_S
-        async for past in self._fal.past_requests(job.endpoint, start=start, end=end):
-            if past.request_id == job.ticket.request_id:
+        request_id = job.ticket.request_id
+        async for past in self._fal.past_requests(job.endpoint, start=start, end=end, request_id=request_id):
+            if past.request_id == request_id:
                 return past
         return None
 
@@ -191,14 +192,15 @@ class Carrier:
             async with self._downloads:
                 await self._saver.save(job, self._campaign_id, needs_files=needs_files)
         except DownloadFailed as exc:
-            if exc.is_gone and job.failures >= GONE_TRIES:
-                self._ledger.lost(job.id, cause="file_gone", message=exc.message)
+            cause = "file_gone" if exc.is_gone else "download"
+            if exc.is_gone and self._is_gone(job, cause, job.completed_at):
+                self._ledger.lost(job.id, cause=cause, message=exc.message)
                 return
             if exc.is_gone:
                 await self._renew_result(job)
-            self._postpone(job, "download", exc.message)
+            self._postpone(job, cause, exc.message)
         except NoFiles:
-            if job.failures:
+            if job.cause == "no_file":
                 self._ledger.lost(job.id, cause="no_file", message="the result holds no file; it is kept in the ledger")
             else:
                 await self._renew_result(job)
@@ -217,7 +219,12 @@ class Carrier:
         if canonical_json(outcome.result) != canonical_json(job.result):
             self._ledger.result_renewed(job.attempt, outcome)
 
+    def _is_gone(self, job: OpenJob, cause: str, since: float | None) -> bool:
+        """Whether what was paid for has been missing so often and so long that it is lost."""
+        is_old = since is not None and self._clock() - since >= GONE_AFTER_S
+        return is_old and job.cause == cause and job.failures >= GONE_TRIES
+
     def _postpone(self, job: OpenJob, cause: str, message: str, *, retry_after_s: float | None = None) -> None:
-        failures = job.failures + 1
+        failures = job.failures + 1 if job.cause == cause else 1
         due_at = self._clock() + retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s)
         self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message)
