@@ -169,7 +169,7 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
     if settings.json:
         _print_json({"path": str(exported.path), "rows": exported.rows})
     else:
-        click.echo(f"{exported.path}: {exported.rows} rows")
+        click.echo(f"{exported.path}: {_count(exported.rows, 'row')}")
     return 0
 
 
@@ -243,7 +243,9 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
         is_person = sys.stdin.isatty() and sys.stderr.isatty()
         if settings.yes or settings.local or not is_person:
             return True
-        return click.confirm(f"Submit {planned.to_submit} jobs for up to {usd(planned.estimate_micros)}?", err=True)
+        return click.confirm(
+            f"Submit {_count(planned.to_submit, 'job')} for up to {usd(planned.estimate_micros)}?", err=True
+        )
 
     report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
     if settings.json:
@@ -340,15 +342,15 @@ def _plan_lines(name: str | None, planned: Planned, settings: Settings) -> list[
     head = f"{name}: " if name else ""
     shared = planned.rows - planned.jobs
     lines = [
-        f"{head}{planned.rows} rows, {planned.jobs} jobs"
-        + (f" ({shared} rows share one with another row)" if shared else "")
+        f"{head}{_count(planned.rows, 'row')}, {_count(planned.jobs, 'job')}"
+        + (f" ({_count(shared, 'row')} sharing one with another row)" if shared else "")
         + f": {planned.to_submit} to submit ({planned.new} new), {planned.under_way} under way, "
         f"{planned.done} done, {planned.failed} failed"
     ]
     if planned.to_submit:
         price = f"up to {usd(planned.estimate_micros)}"
         if planned.unpriced:
-            price += f" and {planned.unpriced} jobs without a known price"
+            price += f" and {_count(planned.unpriced, 'job')} without a known price"
         free = "; this is a rehearsal and costs nothing" if settings.local else ""
         lines.append(f"price: {price}, {settings.concurrency} at once{free}")
     return lines
@@ -356,7 +358,7 @@ def _plan_lines(name: str | None, planned: Planned, settings: Settings) -> list[
 
 def _totals_lines(report: run.StatusReport | run.RunReport, *, is_rehearsal: bool) -> list[str]:
     name, totals, outputs, doubts = report.campaign, report.totals, report.outputs, report.doubts
-    lines = [f"{name}: {totals.rows} rows, {totals.fetched} saved"]
+    lines = [f"{name}: {_count(totals.rows, 'row')}, {totals.fetched} saved"]
     parts = (
         ("paid, fetch later", totals.paid_fetch_later),
         ("failed", totals.failed),
@@ -413,9 +415,8 @@ def _next_lines(report: run.RunReport) -> list[str]:
 
 def _failed(exc: FalBatchError) -> int:
     if isinstance(exc, ManifestError):
-        noun = "mistake" if exc.count == 1 else "mistakes"
         _say(str(exc))
-        _say(f"{exc.count} {noun}; nothing was submitted")
+        _say(f"{_count(exc.count, 'mistake')}; nothing was submitted")
         return EXIT_INPUT
     _say(f"error: {exc}")
     if isinstance(exc, InputError):
@@ -426,6 +427,10 @@ def _failed(exc: FalBatchError) -> int:
         traceback.print_exception(exc)
         _say("this is a fault of fal-batch, please report it; what was submitted is in the ledger and safe")
     return EXIT_FAULT
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _settings(flags: Mapping[str, Any]) -> Settings:

@@ -5,6 +5,7 @@ The lock's holder is written into a file of its own, because the lock file is em
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,25 +14,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.errors import LedgerBusy
+from batch.errors import Blocked, LedgerBusy
 
 __all__ = ["held", "holder"]
 
 
 @contextmanager
 def held(folder: Path, command: str) -> Iterator[None]:
-    """Hold the folder's lock while the body runs; LedgerBusy names the holder when somebody else has it."""
+    """Hold the folder's lock while the body runs.
+
+    LedgerBusy names the holder when somebody else has it; Blocked when the folder cannot be made or written.
+    """
     import filelock
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "ledger.lock", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as exc:
         raise LedgerBusy(f"{folder} is in use by {holder(folder)}; wait for it to end, or stop it") from exc
+    except (OSError, NotImplementedError) as exc:
+        raise Blocked(f"the folder {folder} cannot be used for a ledger: {exc}") from exc
     try:
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": time.time()}
-        _holder_file(folder).write_text(json.dumps(facts), encoding="utf-8")
+        _note_holder(folder, command)
         yield
     finally:
         _holder_file(folder).unlink(missing_ok=True)
@@ -46,6 +51,12 @@ def holder(folder: Path) -> str:
         return f"`{facts['command']}` (process {facts['pid']} on {facts['host']}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another fal-batch"
+
+
+def _note_holder(folder: Path, command: str) -> None:
+    facts = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": time.time()}
+    with contextlib.suppress(OSError):  # only words for a person hang on it
+        _holder_file(folder).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _holder_file(folder: Path) -> Path:

@@ -29,6 +29,7 @@ __all__ = [
 _WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
 )
+_IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"
 _EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
 
 
@@ -109,7 +110,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """A row whose job is fetched but which has no file under its own name yet, and the files to link to."""
+    """A row whose job is fetched but whose own name not every file has yet, and all the files to link to."""
 
     placement: Placement
     job_id: int
@@ -181,8 +182,8 @@ class LedgerReader:
         return None if found is None else int(found["id"])
 
     def campaigns(self) -> tuple[str, ...]:
-        """The names of all campaigns, in the order they were first run."""
-        return tuple(row["name"] for row in self._db.execute("SELECT name FROM campaign ORDER BY id"))
+        """The names of all campaigns whose manifest was taken over, in the order they came."""
+        return tuple(row["name"] for row in self._db.execute("SELECT name FROM campaign WHERE reading > 0 ORDER BY id"))
 
     def reading(self, campaign_id: int) -> int:
         """The number of the newest reading of the campaign's manifest."""
@@ -351,19 +352,24 @@ class LedgerReader:
         return self._db.execute("SELECT 1 FROM artifact WHERE path_folded = ?", (path_folded,)).fetchone() is not None
 
     def missing(self, campaign_id: int) -> Iterator[Missing]:
-        """Rows of the newest reading whose job has files, but none under the row's own name."""
-        query = """SELECT row.*, campaign.name, 1 AS is_wanted FROM row JOIN campaign ON campaign.id = row.campaign_id
-            JOIN job ON job.id = row.job_id
+        """Rows of the newest reading whose job has files that are not all under the row's own name."""
+        query = f"""SELECT row.*, campaign.name, 1 AS is_wanted, attempt.id AS attempt_id
+            FROM row JOIN campaign ON campaign.id = row.campaign_id
+            JOIN job ON job.id = row.job_id JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}
             WHERE row.campaign_id = :campaign AND row.reading = campaign.reading AND job.state = 'fetched'
-            AND NOT EXISTS (SELECT 1 FROM artifact WHERE artifact.row_id = row.id AND artifact.saved_at IS NOT NULL)
+            AND EXISTS (
+              SELECT 1 FROM artifact AS other WHERE other.job_id = job.id AND other.attempt_id = attempt.id
+              AND other.saved_at IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM artifact AS own WHERE own.row_id = row.id AND own.attempt_id = other.attempt_id
+                AND own.place = other.place AND own.saved_at IS NOT NULL))
             ORDER BY row.position"""
         for row in self._db.execute(query, {"campaign": campaign_id}).fetchall():
-            saved = self._saved(row["job_id"])
-            if saved:
-                attempt_id, artifacts = saved
-                yield Missing(
-                    placement=_placement(row), job_id=row["job_id"], attempt_id=attempt_id, artifacts=artifacts
-                )
+            yield Missing(
+                placement=_placement(row),
+                job_id=row["job_id"],
+                attempt_id=row["attempt_id"],
+                artifacts=self._saved(row["job_id"], row["attempt_id"]),
+            )
 
     def result_of(self, campaign_id: int, key: str, row_id: str, take: int) -> RowResult | None:
         """What is known of the job that a row wants; None where the ledger has no such job."""
@@ -371,9 +377,9 @@ class LedgerReader:
         if found is None:
             return None
         query = """SELECT artifact.path, artifact.sha256 FROM artifact JOIN row ON row.id = artifact.row_id
-            WHERE artifact.job_id = ? AND artifact.saved_at IS NOT NULL
+            WHERE artifact.job_id = ? AND artifact.attempt_id = ? AND artifact.saved_at IS NOT NULL
             AND row.campaign_id = ? AND row.row_id = ? AND row.take = ? ORDER BY artifact.id"""
-        files = self._db.execute(query, (found["job_id"], campaign_id, row_id, take)).fetchall()
+        files = self._db.execute(query, (found["job_id"], found["id"], campaign_id, row_id, take)).fetchall()
         money = self._db.execute(
             "SELECT sum(cost_micros), count(*) FROM attempt WHERE job_id = ?", (found["job_id"],)
         ).fetchone()
@@ -426,15 +432,12 @@ class LedgerReader:
             AND job.id NOT IN (SELECT value FROM json_each(:except_ids)) ORDER BY job.id LIMIT :limit"""
         return [_open_job(row) for row in self._db.execute(query, names)]
 
-    def _saved(self, job_id: int) -> tuple[int, tuple[Artifact, ...]] | None:
-        """The files of the first row that has them saved."""
-        query = """SELECT * FROM artifact WHERE job_id = :job AND saved_at IS NOT NULL AND row_id =
-            (SELECT row_id FROM artifact WHERE job_id = :job AND saved_at IS NOT NULL ORDER BY id LIMIT 1)
-            ORDER BY id"""
-        found = self._db.execute(query, {"job": job_id}).fetchall()
-        if not found:
-            return None
-        artifacts = tuple(
+    def _saved(self, job_id: int, attempt_id: int) -> tuple[Artifact, ...]:
+        """The attempt's files under the names of the row that has most of them, in their order."""
+        mine = "artifact WHERE job_id = :job AND attempt_id = :attempt AND saved_at IS NOT NULL"
+        query = f"""SELECT * FROM {mine} AND row_id =
+            (SELECT row_id FROM {mine} GROUP BY row_id ORDER BY count(*) DESC, min(id) LIMIT 1) ORDER BY id"""
+        return tuple(
             Artifact(
                 path=row["path"],
                 place=row["place"],
@@ -443,17 +446,15 @@ class LedgerReader:
                 size_bytes=row["size_bytes"],
                 media_type=row["media_type"],
             )
-            for row in found
+            for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id})
         )
-        return found[0]["attempt_id"], artifacts
 
 
 # load-bearing: the job's columns stand first, because a name that both tables have reads as the first of them.
-_JOB_WITH_ATTEMPT = """
+_JOB_WITH_ATTEMPT = f"""
     SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price, job.state,
       job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
-    FROM job LEFT JOIN attempt ON attempt.job_id = job.id
-      AND attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"""
+    FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}"""
 
 
 class _Tally:

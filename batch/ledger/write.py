@@ -46,24 +46,30 @@ def open_ledger(folder: Path, *, queue_url: str, command: str, clock: Callable[[
     """
     with lock.held(folder, command):
         try:
-            connection = _connect(folder / LEDGER_NAME)
+            connection = sqlite3.connect(folder / LEDGER_NAME, isolation_level=None, timeout=30)
         except sqlite3.Error as exc:
-            raise Blocked(f"{folder / LEDGER_NAME} cannot be opened for writing: {exc}") from exc
+            raise _not_opened(folder, exc) from exc
         try:
-            _claim_host(connection, folder, queue_url, clock())
+            try:
+                _prepare(connection)
+                _claim_host(connection, folder, queue_url, clock())
+            except sqlite3.Error as exc:
+                raise _not_opened(folder, exc) from exc
             yield Ledger(connection, folder, clock)
         finally:
             connection.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+def _prepare(connection: sqlite3.Connection) -> None:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
     migrate(connection)
-    return connection
+
+
+def _not_opened(folder: Path, exc: sqlite3.Error) -> Blocked:
+    return Blocked(f"{folder / LEDGER_NAME} cannot be opened for writing: {exc}")
 
 
 def _claim_host(connection: sqlite3.Connection, folder: Path, queue_url: str, at: float) -> None:
@@ -90,7 +96,7 @@ class Ledger(LedgerReader):
     def campaign(self, name: str, manifest: Path) -> int:
         """The number of the campaign, made where it is new. InputError when the name belongs to another manifest."""
         path = os.path.relpath(manifest.resolve(), self.folder.resolve())
-        found = self._db.execute("SELECT id, manifest FROM campaign WHERE name = ?", (name,)).fetchone()
+        found = self._db.execute("SELECT id, manifest, reading FROM campaign WHERE name = ?", (name,)).fetchone()
         if found is None:
             with self._transaction():
                 made = self._db.execute(
@@ -98,7 +104,9 @@ class Ledger(LedgerReader):
                 )
             assert made.lastrowid is not None
             return made.lastrowid
-        if found["manifest"] != path:
+        if found["manifest"] != path and found["reading"] == 0:  # never taken over: the name is still free
+            self._db.execute("UPDATE campaign SET manifest = ? WHERE id = ?", (path, found["id"]))
+        elif found["manifest"] != path:
             first = (self.folder / found["manifest"]).resolve()
             raise InputError(
                 f"the campaign {name!r} belongs to {first}, and this is {manifest}; "
@@ -162,15 +170,16 @@ class Ledger(LedgerReader):
     ) -> Attempt | None:
         """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room.
 
-        LedgerFault when no row of the newest reading wants the job.
+        LedgerFault when the job is not to be submitted, or no row of the newest reading wants it.
         """
         at = self._clock()
         with self._transaction():
-            if not budget.fits(
-                exposure_micros=self.exposure_micros(campaign_id), price_micros=job.price_micros, cap_micros=cap_micros
-            ):
-                return None
+            self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
+            # without a cap nothing is summed: a campaign of a million would be summed a million times
+            exposure = 0 if cap_micros is None else self.exposure_micros(campaign_id)
+            if not budget.fits(exposure_micros=exposure, price_micros=job.price_micros, cap_micros=cap_micros):
+                return None
             found = self._db.execute("SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = ?", (job.id,))
             number = found.fetchone()[0] + 1
             made = self._db.execute(
@@ -256,7 +265,7 @@ class Ledger(LedgerReader):
 
     def looked_at_afresh(self, campaign_id: int) -> None:
         """A new run looks at once at what an earlier one put off: the person who typed it expects that."""
-        self._db.execute(
+        self._write(
             """UPDATE job SET due_at = 0 WHERE state IN ('submitted', 'completed') AND due_at > 0
             AND EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = ?)""",
             (campaign_id,),
@@ -284,7 +293,7 @@ class Ledger(LedgerReader):
 
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""
-        self._db.execute(
+        self._write(
             "UPDATE job SET message = ? WHERE id = ? AND state = 'in_doubt' AND message IS NOT ?",
             (why, attempt.job_id, why),
         )
@@ -292,12 +301,12 @@ class Ledger(LedgerReader):
     # --- following ---
 
     def seen(self, job_id: int, fal_status: str) -> None:
-        """fal's own word for where the job stands; a column, not a state. Not worth a durable commit of its own."""
-        self._db.execute("UPDATE job SET fal_status = ? WHERE id = ? AND state = 'submitted'", (fal_status, job_id))
+        """fal's own word for where the job stands: a column, not a state, so there is no event."""
+        self._write("UPDATE job SET fal_status = ? WHERE id = ? AND state = 'submitted'", (fal_status, job_id))
 
     def postponed(self, job_id: int, *, due_at: float, failures: int, cause: str, message: str) -> None:
-        """Look at the job again at `due_at`; its state stays (paid, fetch later)."""
-        self._db.execute(
+        """Look at the job again at `due_at`; its state stays."""
+        self._write(
             "UPDATE job SET due_at = ?, failures = ?, cause = ?, message = ? WHERE id = ?",
             (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], job_id),
         )
@@ -320,7 +329,7 @@ class Ledger(LedgerReader):
     def result_renewed(self, attempt: Attempt, outcome: Outcome) -> None:
         """fal's result names other URLs now: its files may be there."""
         text = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
-        self._db.execute("UPDATE attempt SET result = ? WHERE id = ? AND result IS NOT NULL", (text, attempt.id))
+        self._write("UPDATE attempt SET result = ? WHERE id = ? AND result IS NOT NULL", (text, attempt.id))
 
     def retryable(self, attempt: Attempt, *, due_at: float, verdicts: int, cause: str, message: str) -> None:
         """A verdict that fal does not bill: a new attempt is due at `due_at`."""
@@ -358,14 +367,14 @@ class Ledger(LedgerReader):
 
     def uploaded(self, upload: Upload) -> None:
         """fal can read the file under this URL; used again until it expires."""
-        self._db.execute(
+        self._write(
             "UPDATE upload SET url = ?, uploaded_at = ?, expires_at = ? WHERE sha256 = ?",
             (upload.url, upload.uploaded_at, upload.expires_at, upload.sha256),
         )
 
     def reserved(self, job_id: int, attempt_id: int, placement: Placement, *, place: str, path: str, url: str) -> None:
-        """A name is this file's from now on. IntegrityError is a fault: the caller asked `is_taken` first."""
-        self._db.execute(
+        """A name is this file's from now on. LedgerFault when it is another's: the caller asks `is_taken` first."""
+        self._write(
             """INSERT INTO artifact (job_id, attempt_id, row_id, place, path, path_folded, url)
             VALUES (?, ?, ?, ?, ?, ?, ?)""",
             (job_id, attempt_id, placement.row, place, path, path.casefold(), url),
@@ -373,7 +382,7 @@ class Ledger(LedgerReader):
 
     def unreserved(self, attempt_id: int, row: int, place: str) -> None:
         """A reserved name turned out to belong to somebody else's file: it is given back."""
-        self._db.execute(
+        self._write(
             "DELETE FROM artifact WHERE attempt_id = ? AND row_id = ? AND place = ? AND saved_at IS NULL",
             (attempt_id, row, place),
         )
@@ -382,7 +391,7 @@ class Ledger(LedgerReader):
         self, attempt_id: int, row: int, place: str, *, sha256: str, size_bytes: int, media_type: str | None
     ) -> None:
         """The file is whole and verified under its final name."""
-        changed = self._db.execute(
+        changed = self._write(
             """UPDATE artifact SET sha256 = ?, size_bytes = ?, media_type = ?, saved_at = ?
             WHERE attempt_id = ? AND row_id = ? AND place = ?""",
             (sha256, size_bytes, media_type, self._clock(), attempt_id, row, place),
@@ -500,14 +509,7 @@ class Ledger(LedgerReader):
         attempt_set: Mapping[str, object] | None = None,
     ) -> tuple[State, State]:
         """The guarded update and its event; the caller holds the transaction."""
-        found = self._db.execute("SELECT state FROM job WHERE id = ?", (job_id,)).fetchone()
-        if found is None:
-            raise LedgerFault(f"there is no job {job_id} to be {event.value}")
-        was = State(found["state"])
-        try:
-            now = next_state(was, event)
-        except IllegalTransition as exc:
-            raise LedgerFault(f"job {job_id}: {exc}") from exc
+        was, now = self._after(job_id, event)
         self._update("job", {"state": now.value, **(job_set or {})}, "id = ? AND state = ?", (job_id, was.value))
         if attempt_set:
             assert attempt_id is not None
@@ -517,6 +519,17 @@ class Ledger(LedgerReader):
             (job_id, attempt_id, event.value, was.value, now.value, at, why),
         )
         return was, now
+
+    def _after(self, job_id: int, event: Event) -> tuple[State, State]:
+        """Where the job stands, and where the event leads it; LedgerFault when it leads nowhere."""
+        found = self._db.execute("SELECT state FROM job WHERE id = ?", (job_id,)).fetchone()
+        if found is None:
+            raise LedgerFault(f"there is no job {job_id} to be {event.value}")
+        was = State(found["state"])
+        try:
+            return was, next_state(was, event)
+        except IllegalTransition as exc:
+            raise LedgerFault(f"job {job_id}: {exc}") from exc
 
     def _update(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> None:
         names = ", ".join(f"{name} = ?" for name in columns)
@@ -546,6 +559,11 @@ class Ledger(LedgerReader):
         if self.listener is not None:
             self.listener(job_id, was, now)
 
+    def _write(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        """One statement, a transaction of its own."""
+        with self._transaction():
+            return self._db.execute(statement, values)
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
@@ -555,6 +573,9 @@ class Ledger(LedgerReader):
         except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
             self._roll_back()
             raise Blocked(f"the ledger {self.folder / LEDGER_NAME} cannot be written: {exc}") from exc
+        except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
+            self._roll_back()
+            raise LedgerFault(f"the ledger refuses it: {exc}") from exc
         except BaseException:
             self._roll_back()
             raise
