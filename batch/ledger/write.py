@@ -105,7 +105,7 @@ class Ledger(LedgerReader):
             assert made.lastrowid is not None
             return made.lastrowid
         if found["manifest"] != path and found["reading"] == 0:  # never taken over: the name is still free
-            self._db.execute("UPDATE campaign SET manifest = ? WHERE id = ?", (path, found["id"]))
+            self._write("UPDATE campaign SET manifest = ? WHERE id = ?", (path, found["id"]))
         elif found["manifest"] != path:
             first = (self.folder / found["manifest"]).resolve()
             raise InputError(
@@ -326,9 +326,9 @@ class Ledger(LedgerReader):
             job_set={"fal_status": "COMPLETED", "failures": 0, "due_at": 0.0, "cause": None, "message": None},
         )
 
-    def result_renewed(self, attempt: Attempt, outcome: Outcome) -> None:
+    def result_renewed(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
         """fal's result names other URLs now: its files may be there."""
-        text = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
         self._write("UPDATE attempt SET result = ? WHERE id = ? AND result IS NOT NULL", (text, attempt.id))
 
     def retryable(self, attempt: Attempt, *, due_at: float, verdicts: int, cause: str, message: str) -> None:

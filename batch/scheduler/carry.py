@@ -7,7 +7,8 @@ about it here.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import anyio
 
@@ -15,7 +16,7 @@ from batch import reconcile, retry
 from batch.endpoints import Endpoint
 from batch.errors import Action, Blocked, CallFailed, DownloadFailed
 from batch.fal import FalClient
-from batch.jobs import Attempt, FalStatus, Outcome, PastRequest, canonical_json, file_refs
+from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
 from batch.scheduler.gate import Gate
@@ -158,13 +159,12 @@ class Carrier:
         """fal no longer gives the result: its history may still hold it."""
         assert job.attempt is not None
         try:
-            past = await self._in_history(job)
+            result = await self._result_in_history(job)
         except CallFailed as trouble:
             self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
             return False
-        output = None if past is None else past.json_output
-        if isinstance(output, dict) and file_refs(output):
-            self._ledger.completed(job.attempt, Outcome(result=output))
+        if result is not None:
+            self._ledger.completed(job.attempt, Outcome(result=result))
             return True
         if is_complete and self._is_gone(job, exc.cause, job.accepted_at):
             message = f"the result is gone ({exc.message}) and fal's history does not hold it"
@@ -173,15 +173,16 @@ class Carrier:
             self._postpone(job, exc.cause, exc.message)
         return False
 
-    async def _in_history(self, job: OpenJob) -> PastRequest | None:
+    async def _result_in_history(self, job: OpenJob) -> Mapping[str, Any] | None:
+        """The result as fal's history holds it; None where it holds no file of it."""
         assert job.attempt is not None and job.ticket is not None
         offset = self._fal.clock_offset_s
         start = job.attempt.submitting_at + offset - reconcile.HISTORY_BEFORE_S
         end = (job.accepted_at or self._clock()) + offset + reconcile.HISTORY_BEFORE_S
         request_id = job.ticket.request_id
         async for past in self._fal.past_requests(job.endpoint, start=start, end=end, request_id=request_id):
-            if past.request_id == request_id:
-                return past
+            if past.request_id == request_id and isinstance(past.json_output, dict) and file_refs(past.json_output):
+                return past.json_output
         return None
 
     async def _fetch(self, job: OpenJob) -> None:
@@ -210,14 +211,20 @@ class Carrier:
             self._postpone(job, "blocked", str(exc))
 
     async def _renew_result(self, job: OpenJob) -> None:
-        """Ask for the result once more: its files may have moved."""
+        """Ask for the result once more, then for what the history holds of it: its files may have moved."""
         assert job.attempt is not None and job.ticket is not None
-        try:
-            outcome = await self._fal.result(job.endpoint, job.ticket)
-        except CallFailed:
-            return  # the look that comes later tries again; what the ledger has stays
-        if canonical_json(outcome.result) != canonical_json(job.result):
-            self._ledger.result_renewed(job.attempt, outcome)
+        for ask in (self._result_again, self._result_in_history):
+            try:
+                result = await ask(job)
+            except CallFailed:
+                continue  # the look that comes later tries again; what the ledger has stays
+            if result is not None and canonical_json(result) != canonical_json(job.result):
+                self._ledger.result_renewed(job.attempt, result)
+                return
+
+    async def _result_again(self, job: OpenJob) -> Mapping[str, Any] | None:
+        assert job.ticket is not None
+        return (await self._fal.result(job.endpoint, job.ticket)).result
 
     def _is_gone(self, job: OpenJob, cause: str, since: float | None) -> bool:
         """Whether what was paid for has been missing so often and so long that it is lost."""

@@ -12,14 +12,15 @@ from batch import reconcile
 from batch.endpoints import Endpoint
 from batch.errors import Action, CallFailed
 from batch.fal import FalClient
-from batch.jobs import Attempt, canonical_json
+from batch.jobs import Attempt, PastRequest, canonical_json
 from batch.ledger import Ledger
-from batch.reconcile import Finding
+from batch.reconcile import Finding, Verdict
 from batch.scheduler.options import RunOptions
 
 __all__ = ["Doubts"]
 
 PROOF_PATIENCE_S = 600.0  # how long a run waits for a proof of absence by itself
+LOOK_MARGIN_S = 30.0  # beyond the history's delay: the run of a short job
 RECONCILE_FIRST_S, RECONCILE_MAX_S = 5.0, 300.0
 
 
@@ -54,16 +55,24 @@ class Doubts:
         """A submit has just ended in doubt: ask soon."""
         self._doubt.set()
 
-    def next_proof(self) -> tuple[float, int] | None:
-        """When the next proof of absence comes due and for how many, where that is worth waiting for."""
+    def next_answer(self) -> tuple[float, int] | None:
+        """When the history can say more, and about how many; None where that is not worth waiting for.
+
+        Twice for each attempt: when it must show if it was taken (a run ends only after that look), and when its
+        absence can be proved, if that is soon enough.
+        """
         now = self._clock()
         patience = math.inf if self._options.waits_for_proof else PROOF_PATIENCE_S
-        due = [
-            moment
-            for attempt, _ in self._ledger.in_doubt(self._campaign_id)
-            if (moment := self._proof_of(attempt)) > self._judged_at.get(attempt.id, -math.inf)
-        ]
-        soon = [moment for moment in due if now - PROOF_PATIENCE_S < moment <= now + patience]
+        moments = []
+        for attempt, _ in self._ledger.in_doubt(self._campaign_id):
+            judged_at = self._judged_at.get(attempt.id, -math.inf)
+            shows_by = (attempt.closed_at or now) + self._options.history_delay_s + LOOK_MARGIN_S
+            proof = self._proof_of(attempt)
+            if shows_by > judged_at:
+                moments.append(shows_by)
+            elif proof > judged_at and proof <= now + patience:
+                moments.append(proof)
+        soon = [moment for moment in moments if moment > now - PROOF_PATIENCE_S]  # else the history does not answer
         return (min(soon), len(soon)) if soon else None
 
     def _proof_of(self, attempt: Attempt) -> float:
@@ -74,7 +83,8 @@ class Doubts:
         while True:
             now = self._clock()
             doubtful = [attempt for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
-            due = [moment - now for attempt in doubtful if (moment := self._proof_of(attempt)) >= now]
+            answer = self.next_answer()
+            due = [answer[0] - now] if answer is not None and answer[0] > now else []
             self._doubt = anyio.Event()
             with anyio.move_on_after(min([pause, *due]) + 0.5 if doubtful else math.inf) as waited:
                 await self._doubt.wait()
@@ -111,13 +121,11 @@ class Doubts:
 
     async def _ask_history(self, endpoint_id: str, attempts: list[Attempt]) -> None:
         endpoint = self._endpoint_of(endpoint_id)
-        asked_at = self._clock()
-        offset = self._fal.clock_offset_s
-        start = min(attempt.submitting_at for attempt in attempts) + offset - reconcile.HISTORY_BEFORE_S
-        history = [
-            replace(past, json_output=None)
-            async for past in self._fal.past_requests(endpoint_id, start=start, end=asked_at + offset + 1.0)
-        ]
+        asked_at, offset = self._clock(), self._fal.clock_offset_s
+        history = await self._history(endpoint_id, attempts, asked_at)
+        if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
+            asked_at = self._clock()
+            history = await self._history(endpoint_id, attempts, asked_at)
         # load-bearing: a POST that is open now may show in the history before its answer is in the ledger, so an
         # attempt in doubt that says the same is not judged while it is.
         open_bodies = {canonical_json(posting.body) for posting in self._posting().values()}
@@ -132,6 +140,16 @@ class Doubts:
             history_delay_s=self._options.history_delay_s,
             clock_offset_s=self._fal.clock_offset_s,
         )
+        self._write_down(endpoint_id, verdicts, asked_at)
+
+    async def _history(self, endpoint_id: str, attempts: list[Attempt], asked_at: float) -> list[PastRequest]:
+        """The endpoint's requests from an hour before the oldest attempt to now, by fal's clock as far as it is known."""
+        offset = self._fal.clock_offset_s
+        start = min(attempt.submitting_at for attempt in attempts) + offset - reconcile.HISTORY_BEFORE_S
+        pages = self._fal.past_requests(endpoint_id, start=start, end=asked_at + offset + 1.0)
+        return [replace(past, json_output=None) async for past in pages]
+
+    def _write_down(self, endpoint_id: str, verdicts: tuple[Verdict, ...], asked_at: float) -> None:
         for verdict in verdicts:
             self._judged_at[verdict.attempt.id] = asked_at
             if verdict.finding is Finding.FOUND:

@@ -166,7 +166,7 @@ class Scheduler:
         if self._gate.is_shut_out:
             return submit
         late = self._next_late_look(is_all_there_is=submit is None)
-        moments = [moment for moment in (submit, late, self._next_proof()) if moment is not None]
+        moments = [moment for moment in (submit, late, self._next_answer()) if moment is not None]
         return min(moments, default=None)
 
     def _next_submit(self) -> float | None:
@@ -187,13 +187,13 @@ class Scheduler:
         end = self._late_since + LATE_PATIENCE_S
         return None if self._clock() >= end else min(due, end)
 
-    def _next_proof(self) -> float | None:
-        proof = self._doubts.next_proof()
-        if proof is None:
+    def _next_answer(self) -> float | None:
+        answer = self._doubts.next_answer()
+        if answer is None:
             return None
-        due_at, count = proof
+        due_at, count = answer
         now = self._clock()
-        self._progress.say(f"waiting {max(1, round(due_at - now))} s for the proof about {count} in doubt")
+        self._progress.say(f"{count} in doubt: fal's history can say more in {max(1, round(due_at - now))} s")
         return max(due_at, now) + 1.0
 
     def _wake_up(self) -> None:
