@@ -117,9 +117,7 @@ class Saver:
             await self._run_blocking(parts.rmdir)
 
     async def _download(self, job: OpenJob, ref: FileRef) -> _Whole:
-        assert job.attempt is not None
-        place = hashlib.sha256(ref.place.encode()).hexdigest()[:8]
-        part = self._outputs / PARTS / f"{job.key}-{job.attempt.number}-{place}.part"
+        part = self._part(job, ref)
         await self._run_blocking(_prepare, part)
         saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
         try:
@@ -184,7 +182,14 @@ class Saver:
             size_bytes=path.stat().st_size,
             media_type=ref.content_type,
         )
+        await self._run_blocking(_remove, self._part(job, ref))  # a second name of the file, where links are possible
         return True
+
+    def _part(self, job: OpenJob, ref: FileRef) -> Path:
+        """Where the file's download stands until it is whole: the same place whenever it is resumed."""
+        assert job.attempt is not None
+        place = hashlib.sha256(ref.place.encode()).hexdigest()[:8]
+        return self._outputs / PARTS / f"{job.key}-{job.attempt.number}-{place}.part"
 
     def _free_path(self, placement: Placement, key: str, number: int, suffix: str) -> Path:
         """The name the row asks for, or the nearest that neither the ledger nor the disk has given away."""
