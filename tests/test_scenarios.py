@@ -1,0 +1,508 @@
+"""What the whole line does when things happen to it, as tables: shots and their faults in, states and POSTs out.
+
+Time is virtual and the queue is the real local one, so "accepted" is fal's own count and not the program's opinion.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import pytest
+from line_support import (
+    PRICE_MICROS,
+    SHORT_TIMES,
+    Act,
+    Ran,
+    Shot,
+    World,
+    always,
+    answer_lost,
+    answers,
+    bad_gateway,
+    bad_gateway_once_accepted,
+    content_policy,
+    cut_short,
+    ends_early,
+    gateway_timeout,
+    hangs,
+    history_empty,
+    history_late,
+    history_refused,
+    history_without,
+    internal_error,
+    invalid_input,
+    key_refused,
+    locked,
+    lost_on_the_way,
+    media_gone,
+    no_connection,
+    on,
+    prompt_in,
+    read_timeout,
+    result_gone,
+    result_gone_410,
+    runner_lost,
+    server_error_once_accepted,
+    shot,
+    shots,
+    slow,
+    status_unknown,
+    too_many,
+    typed,
+    unavailable,
+)
+
+from batch.endpoints import DEFAULT_ENDPOINT, load
+
+HOUR = 3600.0
+
+
+def test_an_empty_history_of_another_account_proves_nothing(world: World) -> None:
+    empty = [always("history", history_empty)]
+    ran = world.run(shot("a"), shot("b", 10, on("submit", answer_lost)), faults=empty, **SHORT_TIMES)
+    assert (ran.exit_code, ran.states["b"], ran.sent["b"]) == (5, "in_doubt", 1)
+
+    ran = world.again(**SHORT_TIMES)  # the right account again
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+def test_a_run_that_sees_a_stranger_with_its_seed_sends_nothing_again(world: World) -> None:
+    """The history shows the request with a prompt that is not ours: nobody can say what it is."""
+
+    def otherwise(item: dict[str, object]) -> dict[str, object]:
+        sent = item["json_input"]
+        assert isinstance(sent, dict)
+        return {**item, "json_input": {**sent, "prompt": "else"}} if sent["prompt"] == "b" else item
+
+    async def changed(request, forward):  # type: ignore[no-untyped-def]
+        import httpx
+
+        response = await forward()
+        body = json.loads(await response.aread())
+        body["items"] = [otherwise(item) for item in body["items"]]
+        return httpx.Response(200, json=body, request=request)
+
+    ran = world.run(
+        shot("a"), shot("b", 10, on("submit", answer_lost)), faults=[always("history", changed)], **SHORT_TIMES
+    )
+    assert (ran.exit_code, ran.states["b"], ran.sent["b"]) == (5, "in_doubt", 1)
+
+
+def test_a_known_request_that_failed_is_not_taken_for_the_second_attempt(world: World) -> None:
+    table = [shot("a", 60), shot("b", 10, on("result", internal_error), on("submit", lost_on_the_way, 2))]
+    ran = world.run(*table, **SHORT_TIMES)
+    assert ran.table == {"a": ("fetched", 1), "b": ("fetched", 2)}
+    assert (ran.exit_code, ran.sent["b"], ran.cost["b"]) == (0, 3, PRICE_MICROS)
+
+
+def test_a_second_attempt_whose_answer_is_lost_is_found_too(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("result", internal_error), on("submit", answer_lost, 2)))
+    assert ran.table == {"a": ("fetched", 1), "b": ("fetched", 2)}
+    assert (ran.exit_code, ran.sent["b"]) == (0, 2)
+
+
+def test_two_equal_takes_without_a_seed_are_both_found(world: World) -> None:
+    document = copy.deepcopy(dict(load(DEFAULT_ENDPOINT).document))
+    for schema in document["components"]["schemas"].values():
+        if "Input" in schema.get("title", ""):
+            del schema["properties"]["seed"]
+    endpoint = "someone/still-to-video"
+    pinned = world.state / "endpoints" / (endpoint.replace("/", "__") + ".json")
+    pinned.parent.mkdir(parents=True)
+    pinned.write_text(json.dumps(document).replace(DEFAULT_ENDPOINT, endpoint))
+
+    ran = world.run(shot("a", 60, on("submit", answer_lost, 1, 2), takes="2", endpoint=endpoint))
+    assert ran.states == {"a": "fetched", "a#2": "fetched"}
+    assert (ran.exit_code, ran.accepted, ran.sent) == (0, {"a": 2}, {"a": 2})
+    assert len(set(ran.paths.values())) == 2
+
+
+# --- a submit that does not get through ---
+
+
+def test_connect_errors_hold_all_submits_together_and_burn_no_row(world: World) -> None:
+    table = shots(" ".join(f"s{n:02}" for n in range(20)))
+    ran = world.run(*table, faults=[on("submit", no_connection, 1, 25)])
+    assert ran.table == all_fetched(" ".join(one.name for one in table))
+    assert ran.exit_code == 0
+    assert set(ran.cost.values()) == {PRICE_MICROS}
+    refused_at = sorted(at for times in ran.sent_at.values() for at in times)[:25]
+    assert len({round(at, 3) for at in refused_at}) == 3, "ten, a pause, ten, a longer pause, five"
+
+
+def test_a_429_is_asked_again_after_its_own_time(world: World) -> None:
+    ran = world.run(shot("a", 10, on("submit", too_many(45))))
+    assert ran.table == all_fetched("a")
+    first, second = ran.sent_at["a"]
+    assert second - first >= 45
+
+
+def test_an_outage_of_ten_minutes_stops_the_run_and_leaves_the_rows_as_they_were(world: World) -> None:
+    ran = world.run(*shots("a b c d"), faults=[always("submit", no_connection)])
+    assert (ran.exit_code, ran.stop, ran.accepted) == (4, "connect", {})
+    assert set(ran.states.values()) <= {"planned", "waiting"}
+    assert 600 <= ran.took_s < 900
+    assert ran.totals.exposure_micros == 0
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b c d")
+    assert ran.exit_code == 0
+
+
+def test_an_outage_that_ends_in_time_is_only_a_delay(world: World) -> None:
+    ran = world.run(*shots("a b"), faults=[on("submit", no_connection, 1, 12)])
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.stop) == (0, None)
+
+
+@pytest.mark.parametrize(("act", "cause"), [(locked, "account_locked"), (key_refused, "key_refused")])
+def test_account_trouble_stops_submits_and_what_was_accepted_is_saved(world: World, act: Act, cause: str) -> None:
+    table = [shot("a", 5), shot("b", 60), shot("c", 5), *shots("d e f g h")]
+    ran = world.run(*table, faults=[on("submit", act, 4, 1e9)], concurrency="1")
+    assert ran.table == {
+        **all_fetched("a b c"),
+        **dict.fromkeys("defgh", ("planned", 0)),
+    }
+    assert (ran.exit_code, ran.stop) == (4, cause)
+    assert ran.calls["submit"] == 4, "after the first refusal nothing is submitted"
+    assert ran.totals.exposure_micros == 3 * PRICE_MICROS
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b c d e f g h")
+    assert (ran.exit_code, sorted(ran.sent)) == (0, list("defgh"))
+
+
+@pytest.mark.parametrize("act", [locked, key_refused])
+def test_account_trouble_at_the_status_stops_the_run_and_loses_nothing(world: World, act: Act) -> None:
+    ran = world.run(*shots("a b c d", 30), faults=[on("status", act, 5, 1e9)], concurrency="1")
+    assert (ran.exit_code, sum(ran.accepted.values())) == (4, 2)
+    assert "failed" not in ran.states.values()
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b c d")
+    assert ran.exit_code == 0
+
+
+def test_a_refused_upload_stops_the_run_before_any_submit(world: World) -> None:
+    ran = world.run(*shots("a b"), faults=[always("token", key_refused)])
+    assert (ran.exit_code, ran.calls["submit"]) == (4, 0)
+    assert set(ran.states.values()) == {"planned"}
+
+
+def test_an_upload_that_does_not_work_at_first_is_tried_again(world: World) -> None:
+    ran = world.run(*shots("a b"), faults=[on("token", unavailable), on("upload", read_timeout, 1, 2)])
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+# --- fal's verdicts ---
+
+
+@pytest.mark.parametrize(
+    ("act", "cause", "cost"),
+    [(content_policy, "content_policy_violation", PRICE_MICROS), (invalid_input, "one_of", 0)],
+)
+def test_a_422_fails_its_own_row_alone(world: World, act: Act, cause: str, cost: int) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("result", act)), shot("c"))
+    assert ran.table == {"a": ("fetched", 1), "b": ("failed", 1), "c": ("fetched", 1)}
+    assert (ran.exit_code, ran.causes, ran.cost["b"]) == (3, {"b": cause}, cost)
+
+    ran = world.again()
+    assert (ran.exit_code, ran.sent) == (3, {}), "only `retry` leads out of failed"
+
+
+@pytest.mark.parametrize("act", [internal_error, runner_lost])
+def test_an_unbilled_verdict_gets_new_attempts_and_three_are_enough(world: World, act: Act) -> None:
+    table = [shot("a"), shot("b", 10, on("result", act)), shot("c", 10, always("result", act))]
+    ran = world.run(*table)
+    assert ran.table == {"a": ("fetched", 1), "b": ("fetched", 2), "c": ("failed", 3)}
+    assert (ran.exit_code, ran.cost) == (3, {"a": PRICE_MICROS, "b": PRICE_MICROS, "c": 0})
+
+
+def test_a_partner_outage_is_given_more_time_and_one_attempt_more(world: World) -> None:
+    act = typed(500, "downstream_service_error", "the partner's service failed")
+    ran = world.run(shot("a", 10, on("result", act, 1, 3)), shot("b", 10, always("result", act)))
+    assert ran.table == {"a": ("fetched", 4), "b": ("failed", 4)}
+    assert ran.took_s > 30
+
+
+@pytest.mark.parametrize("act", [bad_gateway, unavailable, gateway_timeout, no_connection, cut_short])
+def test_what_a_gateway_says_of_a_result_is_asked_again_and_never_submitted_again(world: World, act: Act) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("result", act, 1, 4)))
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent["b"]) == (0, 1)
+
+
+def test_a_result_that_cannot_be_had_is_paid_fetch_later(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, always("result", gateway_timeout)))
+    assert ran.table == {"a": ("fetched", 1), "b": ("submitted", 1)}
+    assert (ran.exit_code, ran.totals.paid_fetch_later) == (4, 1)
+    assert 600 <= ran.took_s < 700, "asked for ten more minutes"
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent) == (0, {})
+
+
+def test_a_status_unknown_in_the_first_seconds_is_harmless(world: World) -> None:
+    ran = world.run(shot("a", 10, on("status", status_unknown, 1, 3)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.calls["history"]) == (0, 0)
+
+
+def test_a_status_that_stays_unknown_leads_to_the_result_itself(world: World) -> None:
+    ran = world.run(shot("a", 10, always("status", status_unknown)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize("act", [unavailable, read_timeout, too_many(5), no_connection, cut_short])
+def test_status_questions_that_fail_change_nothing(world: World, act: Act) -> None:
+    ran = world.run(shot("a", 20, on("status", act, 2, 5)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize("act", [result_gone, result_gone_410])
+def test_an_expired_result_is_taken_from_the_history(world: World, act: Act) -> None:
+    ran = world.run(shot("a", 10, always("result", act)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+    assert ran.calls["history"] == 1
+    assert is_saved_right(world, ran)
+
+
+def test_an_expired_result_that_the_history_lost_too_fails_and_stays_paid(world: World) -> None:
+    gone = [always("history", history_without("a"))]
+    ran = world.run(shot("a", 10, always("result", result_gone)), shot("b"), faults=gone)
+    assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1)}
+    assert (ran.exit_code, ran.causes, ran.cost["a"]) == (3, {"a": "result_expired"}, PRICE_MICROS)
+    assert ran.calls["history"] >= 5, "a history may be late, so it is asked more than once"
+
+
+def test_a_result_without_a_file_is_asked_for_again_and_then_fails(world: World) -> None:
+    nothing = answers(200, {"seed": 1})
+    gone = [always("history", history_without("a"))]
+    ran = world.run(shot("a", 10, always("result", nothing)), shot("b", 10), faults=gone)
+    assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1)}
+    assert (ran.exit_code, ran.causes, ran.cost["a"]) == (3, {"a": "no_file"}, PRICE_MICROS)
+
+
+def test_a_result_that_has_its_file_at_the_second_look_is_saved(world: World) -> None:
+    gone = [always("history", history_empty)]
+    ran = world.run(shot("a", 10, on("result", answers(200, {"seed": 1}))), shot("b", 10), faults=gone)
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("act", [cut_short, ends_early, unavailable, no_connection, read_timeout])
+def test_a_broken_download_is_done_again_until_it_is_whole(world: World, act: Act) -> None:
+    ran = world.run(shot("a", 10, on("media", act, 1, 3)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.calls["media"]) == (0, 5)
+    assert is_saved_right(world, ran)
+
+
+def test_a_file_that_is_gone_for_good_fails_its_row_after_fal_was_asked_for_another(world: World) -> None:
+    ran = world.run(shot("a", 10, always("media", media_gone)), shot("b"))
+    assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1)}
+    assert (ran.exit_code, ran.causes, ran.cost["a"]) == (3, {"a": "file_gone"}, PRICE_MICROS)
+    assert ran.calls["media"] >= 5 + 1
+    assert ran.calls["result"] > 2, "the result was asked for a fresh URL"
+    assert ran.calls["history"] > 0, "and so was the history"
+
+
+def test_a_file_that_comes_back_is_saved(world: World) -> None:
+    ran = world.run(shot("a", 10, on("media", media_gone, 1, 4)), shot("b"))
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+def test_a_file_that_cannot_be_had_today_is_left_for_the_next_run(world: World) -> None:
+    ran = world.run(shot("a", 10, always("media", unavailable)), shot("b"))
+    assert ran.table == {"a": ("completed", 1), "b": ("fetched", 1)}
+    assert (ran.exit_code, ran.totals.paid_fetch_later) == (4, 1)
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent) == (0, {})
+
+
+# --- bounds the user sets ---
+
+
+def test_a_limit_submits_exactly_so_many_and_the_next_run_goes_on(world: World) -> None:
+    table = shots("a b c d e f g h")
+    ran = world.run(*table, limit="3")
+    assert (ran.exit_code, ran.stop) == (4, "limit")
+    assert (sum(ran.accepted.values()), ran.totals.fetched, ran.totals.not_started) == (3, 3, 5)
+
+    ran = world.again(limit="3")
+    assert (ran.exit_code, sum(ran.accepted.values()), ran.totals.fetched) == (4, 6, 6)
+
+    ran = world.again(limit="3")
+    assert ran.table == all_fetched("a b c d e f g h")
+    assert ran.exit_code == 0
+
+
+def test_a_submit_that_reached_nobody_does_not_count_under_the_limit(world: World) -> None:
+    ran = world.run(*shots("a b c d"), limit="2", faults=[on("submit", no_connection, 1, 3)])
+    assert sum(ran.accepted.values()) == 2
+
+
+def test_new_attempts_count_under_the_limit(world: World) -> None:
+    table = [shot("a", 10, on("result", internal_error)), *shots("b c d")]
+    ran = world.run(*table, limit="2", concurrency="1")
+    assert sum(ran.accepted.values()) == 2
+    assert ran.exit_code == 4
+
+
+@pytest.mark.parametrize(("micros", "bought"), [(3 * PRICE_MICROS, 3), (3 * PRICE_MICROS - 1, 2)])
+def test_a_cap_holds_to_the_micro_dollar(world: World, micros: int, bought: int) -> None:
+    ran = world.run(*shots("a b c d e f"), max_cost=f"{micros / 1e6:.6f}")
+    assert (ran.exit_code, ran.stop) == (4, "cap")
+    assert sum(ran.accepted.values()) == bought
+    assert ran.totals.settled_micros == bought * PRICE_MICROS <= micros
+
+    ran = world.again(max_cost=f"{micros / 1e6:.6f}")
+    assert (ran.exit_code, ran.sent) == (4, {})
+
+    ran = world.again(max_cost="1")
+    assert ran.table == all_fetched("a b c d e f")
+    assert ran.exit_code == 0
+
+
+def test_a_job_in_doubt_counts_against_the_cap(world: World) -> None:
+    cap = f"{2 * PRICE_MICROS / 1e6:.6f}"
+    table = [shot("a", 10, on("submit", answer_lost)), *shots("b c")]
+    ran = world.run(*table, max_cost=cap, faults=[always("history", history_refused)])
+    assert sum(ran.accepted.values()) == 2
+    assert (ran.totals.in_doubt, ran.totals.fetched, ran.totals.not_started) == (1, 1, 1)
+
+
+def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:
+    cap = f"{2 * PRICE_MICROS / 1e6:.6f}"
+    table = [shot("a", 5, on("result", invalid_input)), shot("b", 60), shot("c", 5)]
+    ran = world.run(*table, max_cost=cap, concurrency="1")
+    assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1), "c": ("fetched", 1)}
+    assert ran.totals.settled_micros == 2 * PRICE_MICROS
+
+
+# --- leaving and coming back ---
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 5.0, 11.0, 25.0])
+def test_an_interrupted_run_leaves_soon_and_the_same_command_finishes_it(world: World, after_s: float) -> None:
+    table = [shot("a", 10, on("media", slow(90))), *shots("b c d e", 10), shot("f", 10, on("submit", slow(4)))]
+    ran = world.run(*table, interrupt_after=after_s, concurrency="4")
+    assert (ran.exit_code, ran.stop) == (130, "interrupted")
+    assert ran.took_s <= after_s + 10
+
+    world.later(60)
+    ran = world.again()
+    assert ran.table == all_fetched("a b c d e f")
+    assert ran.exit_code == 0
+    assert is_saved_right(world, ran)
+
+
+def test_a_submit_that_hangs_at_the_interrupt_has_five_seconds_and_is_then_in_doubt(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("submit", hangs)), interrupt_after=20)
+    assert ran.exit_code == 130
+    assert (ran.states["b"], ran.accepted["b"]) == ("in_doubt", 1)
+    assert ran.took_s == pytest.approx(25, abs=1)
+
+    ran = world.again()
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent) == (0, {})
+
+
+def test_a_submit_answered_after_the_interrupt_is_accepted_all_the_same(world: World) -> None:
+    ran = world.run(shot("a", 10, on("submit", slow(4))), interrupt_after=1)
+    assert (ran.exit_code, ran.states["a"], ran.accepted) == (130, "submitted", {"a": 1})
+
+
+# --- manifests that change, campaigns that meet ---
+
+
+def test_what_no_row_wants_any_more_is_followed_and_saved_aside_and_the_rest_never_submitted(world: World) -> None:
+    first = world.run(shot("a", 100), shot("b", 100), shot("c"), shot("d"), concurrency="1", interrupt_after=10)
+    assert sorted(first.accepted) == ["a", "b"]
+
+    ran = world.run(shot("b", 100), shot("e"))
+    assert ran.states == {"b": "fetched", "e": "fetched"}
+    assert ran.accepted == {"a": 1, "b": 1, "e": 1}, "c and d belong to the sheet of yesterday"
+    assert ran.exit_code == 0
+    outputs = world.state / "outputs/shots"
+    assert prompt_in((outputs / "_superseded/a.mp4").read_bytes()) == "a"
+    assert not (outputs / "a.mp4").exists()
+
+    ran = world.again()
+    assert (ran.exit_code, dict(ran.calls)) == (0, {})
+
+
+def test_a_changed_cell_makes_exactly_its_own_job_new(world: World) -> None:
+    world.run(*shots("a b c"))
+    ran = world.run(shot("a"), shot("b", prompt="b, but at night"), shot("c"))
+    assert ran.sent == {"b, but at night": 1}
+    assert ran.exit_code == 0
+    saved = {prompt_in(path.read_bytes()) for path in (world.state / "outputs/shots").glob("*.mp4")}
+    assert saved == {"a", "b", "c", "b, but at night"}, "what stands under a name is never replaced"
+
+
+def test_a_superseded_job_in_doubt_is_settled_and_a_lost_one_not_submitted_again(world: World) -> None:
+    table = [shot("a", 10, on("submit", answer_lost)), shot("b", 10, on("submit", lost_on_the_way)), shot("c")]
+    ran = world.run(*table, faults=[always("history", history_refused)])
+    assert (ran.exit_code, ran.totals.in_doubt) == (5, 2)
+
+    world.later(3 * HOUR)
+    ran = world.run(shot("c"), shot("d"))
+    assert ran.states == {"c": "fetched", "d": "fetched"}
+    assert ran.accepted == {"a": 1, "c": 1, "d": 1}
+    assert ran.exit_code == 0
+    assert prompt_in((world.state / "outputs/shots/_superseded/a.mp4").read_bytes()) == "a"
+
+
+def test_two_campaigns_that_share_a_job_pay_for_it_once(world: World) -> None:
+    first = world.run(*shots("a b"), sheet="one.csv")
+    second = world.run(*shots("b c"), sheet="two.csv")
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert second.accepted == {"a": 1, "b": 1, "c": 1}
+    assert second.totals.settled_micros == PRICE_MICROS, "the first campaign has paid for b"
+    ours, theirs = world.state / second.paths["b"][0], world.state / first.paths["b"][0]
+    assert ours.relative_to(world.state).as_posix() == "outputs/two/b.mp4"
+    assert ours.samefile(theirs)
+
+
+def test_a_job_shared_while_it_is_under_way_is_followed_by_the_campaign_that_runs(world: World) -> None:
+    world.run(*shots("a b", 100), sheet="one.csv", interrupt_after=5)
+    second = world.run(*shots("b c", 100), sheet="two.csv")
+    assert second.table == all_fetched("b c")
+    assert second.accepted == {"a": 1, "b": 1, "c": 1}
+
+    first = world.run(*shots("a b", 100), sheet="one.csv")
+    assert first.table == all_fetched("a b")
+    assert (first.exit_code, first.sent) == (0, {})
+    assert (world.state / first.paths["b"][0]).samefile(world.state / second.paths["b"][0])
+
+
+# --- how much is asked ---
+
+
+def test_status_questions_come_when_the_answer_is_likely_to_have_changed(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    table = [Shot(f"s{n:03}", rng.lognormvariate(0.57, 0.5)) for n in range(200)]  # mean 2 s
+    ran = World(tmp_path, runners=8).run(*table, concurrency="8")
+    assert ran.exit_code == 0
+    per_job = ran.calls["status"] / len(table)
+    assert per_job <= 3, f"{per_job:.1f} status questions a job"
+    assert ran.calls["submit"] == ran.calls["result"] == ran.calls["media"] == 200
+    at_best_s = sum(one.delay_s for one in table) / 8
+    assert ran.took_s <= 1.2 * at_best_s, f"{ran.took_s:.0f} s where {at_best_s:.0f} s would be ideal"
