@@ -7,17 +7,19 @@ whole and verified. A crash in between leaves either no file, or a file whose si
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batch import fetch
-from batch.errors import DownloadFailed
+from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
-from batch.jobs import FileRef, file_refs
-from batch.ledger import Ledger, OpenJob, Placement
+from batch.jobs import Artifact, FileRef, file_refs
+from batch.ledger import Ledger, Missing, OpenJob, Placement
 
 __all__ = ["SUPERSEDED", "NoFiles", "Saver", "campaign_folder", "located"]
 
@@ -31,13 +33,12 @@ class NoFiles(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Whole:
-    """A downloaded, verified file that has no final name yet, or already its own."""
+class _Name:
+    """What a file is to be called: which one of its job it is, its ending, and a name reserved before a crash."""
 
-    part: Path
-    sha256: str
-    size_bytes: int
-    media_type: str | None
+    number: int
+    suffix: str
+    reserved: str | None
 
 
 class Saver:
@@ -64,51 +65,47 @@ class Saver:
             raise NoFiles
         placement = self._ledger.placement(campaign_id, job.id)
         reserved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
+        for place in set(reserved) - {ref.place for ref in refs}:  # a result asked for again may name other files
+            self._ledger.unreserved(job.attempt.id, placement.row, place)
         for number, ref in enumerate(refs, start=1):
             path, is_saved = reserved.get(ref.place, (None, False))
             if is_saved:
                 continue
+            part = self._part(job, ref)
             if path is not None and await self._is_ours(job, placement, ref, located(path, self._ledger.folder)):
+                await self._run_blocking(_remove, part)  # a crash may have left both names
                 continue
-            whole = await self._download(job, ref)
-            await self._give_name(job, placement, ref, number, whole, reserved_path=path)
+            whole = await self._download(job, ref, part)
+            suffix = fetch.suffix_for(ref, await self._run_blocking(_head, part))
+            name = _Name(number=number, suffix=suffix, reserved=path)
+            await self._give_name(job, placement, whole, name, partial(fetch.install, part))
         self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
 
     async def link_missing(self, campaign_id: int) -> int:
         """Give every row whose job was saved under another row's name its own name for it. How many rows got one."""
         linked = 0
         for missing in self._ledger.missing(campaign_id):
-            job = self._ledger.job(missing.job_id)
-            for number, artifact in enumerate(missing.artifacts, start=1):
-                source = located(artifact.path, self._ledger.folder)
-                if not source.exists():
-                    break
-                target = self._free_path(missing.placement, job.key, number, source.suffix)
-                row = missing.placement.row
-                self._ledger.unreserved(missing.attempt_id, row, artifact.place)
-                self._ledger.reserved(
-                    job.id,
-                    missing.attempt_id,
-                    missing.placement,
-                    place=artifact.place,
-                    path=self._stored(target),
-                    url=artifact.url,
-                )
-                await self._run_blocking(_prepare, target)
-                facts = self._facts(job, missing.placement, artifact.url, artifact.sha256, artifact.size_bytes)
-                await self._run_blocking(fetch.write_sidecar, _sidecar(target), facts)
-                await self._run_blocking(fetch.link_or_copy, source, target)
-                self._ledger.saved(
-                    missing.attempt_id,
-                    row,
-                    artifact.place,
-                    sha256=artifact.sha256,
-                    size_bytes=artifact.size_bytes,
-                    media_type=artifact.media_type,
-                )
-            else:
-                linked += 1
+            linked += await self._link_row(missing)
         return linked
+
+    async def _link_row(self, missing: Missing) -> bool:
+        """Give one row its own names for a job's files; False where a file to link to is not there as it was saved."""
+        job = self._ledger.job(missing.job_id)
+        reserved = self._ledger.artifacts(job.id, missing.attempt_id, missing.placement.row)
+        for number, artifact in enumerate(missing.artifacts, start=1):
+            path, is_saved = reserved.get(artifact.place, (None, False))
+            if is_saved:
+                continue
+            source = located(artifact.path, self._ledger.folder)
+            if not source.is_file() or source.stat().st_size != artifact.size_bytes:
+                return False
+            if path is not None and await self._is_ours(
+                job, missing.placement, artifact, located(path, self._ledger.folder)
+            ):
+                continue
+            name = _Name(number=number, suffix=source.suffix, reserved=path)
+            await self._give_name(job, missing.placement, artifact, name, partial(fetch.link_or_copy, source))
+        return True
 
     async def tidy(self) -> None:
         """Remove the folder of unfinished downloads where nothing is left in it."""
@@ -116,60 +113,65 @@ class Saver:
         if parts.is_dir() and not any(parts.iterdir()):
             await self._run_blocking(parts.rmdir)
 
-    async def _download(self, job: OpenJob, ref: FileRef) -> _Whole:
-        part = self._part(job, ref)
-        await self._run_blocking(_prepare, part)
+    def _part(self, job: OpenJob, ref: FileRef) -> Path:
+        """Where a file's bytes gather until it is whole: a name that the next run finds again."""
+        assert job.attempt is not None
+        place = hashlib.sha256(ref.place.encode()).hexdigest()[:8]
+        return self._outputs / PARTS / f"{job.key}-{job.attempt.number}-{place}.part"
+
+    async def _download(self, job: OpenJob, ref: FileRef, part: Path) -> Artifact:
+        """The file's bytes, whole and verified, in `part`."""
+        await self._run_blocking(_make_folder, part.parent)
         saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
         try:
             await self._run_blocking(fetch.verify, part, ref.content_type)
         except DownloadFailed:
             await self._run_blocking(_remove, part)  # a whole file that is wrong does not get better by more bytes
             raise
-        return _Whole(part=part, sha256=saved.sha256, size_bytes=saved.size_bytes, media_type=ref.content_type)
+        return Artifact(
+            path=str(part),
+            place=ref.place,
+            url=ref.url,
+            sha256=saved.sha256,
+            size_bytes=saved.size_bytes,
+            media_type=ref.content_type,
+        )
 
     async def _give_name(
-        self,
-        job: OpenJob,
-        placement: Placement,
-        ref: FileRef,
-        number: int,
-        whole: _Whole,
-        *,
-        reserved_path: str | None,
+        self, job: OpenJob, placement: Placement, file: Artifact, name: _Name, put: Callable[[Path], None]
     ) -> None:
+        """Put a file under the row's name, or the nearest free one; `put` raises FileExistsError when it is taken."""
         assert job.attempt is not None
-        facts = self._facts(job, placement, ref.url, whole.sha256, whole.size_bytes)
-        suffix = fetch.suffix_for(ref, await self._run_blocking(_head, whole.part))
-        path = None if reserved_path is None else located(reserved_path, self._ledger.folder)
+        facts = self._facts(job, placement, file.url, file.sha256, file.size_bytes)
+        path = None if name.reserved is None else located(name.reserved, self._ledger.folder)
         while True:
-            if path is None or path.exists():
+            if path is None or os.path.lexists(path):
                 if path is not None:
-                    self._ledger.unreserved(job.attempt.id, placement.row, ref.place)
-                path = self._free_path(placement, job.key, number, suffix)
+                    self._ledger.unreserved(job.attempt.id, placement.row, file.place)
+                path = self._free_path(placement, job.key, name.number, name.suffix)
                 self._ledger.reserved(
-                    job.id, job.attempt.id, placement, place=ref.place, path=self._stored(path), url=ref.url
+                    job.id, job.attempt.id, placement, place=file.place, path=self._stored(path), url=file.url
                 )
-            await self._run_blocking(_prepare, path)
             await self._run_blocking(fetch.write_sidecar, _sidecar(path), facts)
             try:
-                await self._run_blocking(fetch.install, whole.part, path)
+                await self._run_blocking(put, path)
                 break
-            except FileExistsError:
-                continue  # somebody put a file there since we looked: it stays, ours gets another name
+            except FileExistsError:  # somebody put a file there since we looked: it stays, ours gets another name
+                await self._run_blocking(_remove, _sidecar(path))
         self._ledger.saved(
             job.attempt.id,
             placement.row,
-            ref.place,
-            sha256=whole.sha256,
-            size_bytes=whole.size_bytes,
-            media_type=whole.media_type,
+            file.place,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+            media_type=file.media_type,
         )
 
-    async def _is_ours(self, job: OpenJob, placement: Placement, ref: FileRef, path: Path) -> bool:
+    async def _is_ours(self, job: OpenJob, placement: Placement, file: FileRef | Artifact, path: Path) -> bool:
         """Whether a crash came between the rename and the ledger: the file is there and its sidecar is about it."""
         assert job.attempt is not None
         facts = await self._run_blocking(fetch.read_sidecar, _sidecar(path))
-        if not path.exists() or facts is None or facts.get("key") != job.key or facts.get("url") != ref.url:
+        if not path.is_file() or facts is None or facts.get("key") != job.key or facts.get("url") != file.url:
             return False
         sha256 = await self._run_blocking(fetch.sha256_of, path)
         if sha256 != facts.get("sha256"):
@@ -177,19 +179,12 @@ class Saver:
         self._ledger.saved(
             job.attempt.id,
             placement.row,
-            ref.place,
+            file.place,
             sha256=sha256,
             size_bytes=path.stat().st_size,
-            media_type=ref.content_type,
+            media_type=file.content_type if isinstance(file, FileRef) else file.media_type,
         )
-        await self._run_blocking(_remove, self._part(job, ref))  # a second name of the file, where links are possible
         return True
-
-    def _part(self, job: OpenJob, ref: FileRef) -> Path:
-        """Where the file's download stands until it is whole: the same place whenever it is resumed."""
-        assert job.attempt is not None
-        place = hashlib.sha256(ref.place.encode()).hexdigest()[:8]
-        return self._outputs / PARTS / f"{job.key}-{job.attempt.number}-{place}.part"
 
     def _free_path(self, placement: Placement, key: str, number: int, suffix: str) -> Path:
         """The name the row asks for, or the nearest that neither the ledger nor the disk has given away."""
@@ -201,7 +196,7 @@ class Saver:
         for extra in tries:
             path = folder / f"{stem}{extra}{suffix}"
             is_free = not self._ledger.is_taken(self._stored(path).casefold())
-            if is_free and not path.exists() and not _sidecar(path).exists():
+            if is_free and not os.path.lexists(path) and not os.path.lexists(_sidecar(path)):
                 return path
         raise DownloadFailed(f"a thousand names like {stem}{suffix} are taken in {folder}")
 
@@ -253,8 +248,11 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _prepare(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise Blocked(f"cannot make the folder {path}: {exc.strerror or exc}") from exc
 
 
 def _remove(path: Path) -> None:
