@@ -60,6 +60,199 @@ from batch.endpoints import DEFAULT_ENDPOINT, load
 HOUR = 3600.0
 
 
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def all_fetched(names: str) -> dict[str, tuple[str, int]]:
+    """Every shot saved, and each taken by fal exactly once."""
+    return dict.fromkeys(names.split(), ("fetched", 1))
+
+
+def is_saved_right(world: World, ran: Ran) -> bool:
+    """Whether every saved file is the video of its own row."""
+    files = [(name, path) for name, paths in ran.paths.items() for path in paths]
+    return all(prompt_in((world.state / path).read_bytes()) == name for name, path in files)
+
+
+# --- all goes well ---
+
+
+def test_a_sheet_becomes_files_and_each_row_is_paid_for_once(world: World) -> None:
+    ran = world.run(*shots("a b c d e", 10))
+
+    assert ran.table == all_fetched("a b c d e")
+    assert (ran.exit_code, ran.stop) == (0, None)
+    assert set(ran.cost.values()) == {PRICE_MICROS}
+    assert ran.paths["c"] == ("outputs/shots/c.mp4",)
+    assert is_saved_right(world, ran)
+    sidecar = json.loads((world.state / "outputs/shots/c.mp4.json").read_text())
+    assert (sidecar["row"], sidecar["input"]["prompt"], sidecar["attempt"]) == ("c", "c", 1)
+    assert not (world.state / "outputs/.parts").exists()
+
+
+def test_one_picture_is_uploaded_once_for_all_rows(world: World) -> None:
+    ran = world.run(*shots("a b c d e"))
+    assert (ran.calls["token"], ran.calls["upload"]) == (1, 1)
+
+
+def test_a_finished_campaign_makes_no_request(world: World) -> None:
+    world.run(*shots("a b c"))
+    ran = world.again()
+    assert ran.exit_code == 0
+    assert not ran.calls
+
+
+def test_rows_with_equal_input_share_one_job_and_each_has_its_file(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", prompt="a"), shot("c"))
+
+    assert (ran.exit_code, ran.accepted) == (0, {"a": 1, "c": 1})
+    assert ran.paths["b"] == ("outputs/shots/b.mp4",)
+    first, second = (world.state / ran.paths[name][0] for name in "ab")
+    assert first.samefile(second)
+
+
+def test_takes_of_a_row_are_jobs_of_their_own(world: World) -> None:
+    ran = world.run(shot("a", takes="3"), shot("b", takes="1"))
+    assert (ran.exit_code, ran.accepted) == (0, {"a": 3, "b": 1})
+    assert len({path for paths in ran.paths.values() for path in paths}) == 4
+
+
+# --- how many at once ---
+
+
+def test_never_more_than_the_window_is_at_fal(world: World) -> None:
+    ran = world.run(*shots(" ".join(f"s{n:02}" for n in range(30))), concurrency="4")
+    assert ran.exit_code == 0
+    assert ran.at_fal_max == 5  # four meant to run, and a quarter more that may wait
+
+
+def test_downloads_have_a_limit_of_their_own(world: World) -> None:
+    table = [shot(f"s{n:02}", 5, always("media", slow(100))) for n in range(20)]
+    ran = world.run(*table, concurrency="16")
+    assert ran.exit_code == 0
+    assert (ran.at_fal_max, ran.downloads_max) == (20, 6)
+
+
+def test_a_job_gives_its_slot_back_when_fal_is_done_and_not_after_its_download(world: World) -> None:
+    table = [
+        shot("a", 10, on("media", slow(110))),
+        shot("b", 10, on("media", slow(110))),
+        shot("c", 10),
+        shot("d", 10),
+    ]
+    ran = world.run(*table, concurrency="1")
+    assert ran.exit_code == 0
+    assert ran.at_fal_max == 2
+    last_submit = max(ran.sent_at["c"][0], ran.sent_at["d"][0])
+    assert last_submit < 20, "the third and fourth waited for the downloads of the first and second"
+    assert max(ran.done_at["c"], ran.done_at["d"]) < min(ran.done_at["a"], ran.done_at["b"])
+
+
+# --- a submit whose answer is not seen ---
+
+
+@pytest.mark.parametrize(
+    ("act", "asks_history"),
+    [
+        (answer_lost, True),
+        (read_timeout, True),
+        (hangs, True),
+        (bad_gateway_once_accepted, True),
+        (server_error_once_accepted, True),
+        (cut_short, False),
+    ],
+)
+def test_a_lost_answer_is_found_at_fal_and_never_sent_again(world: World, act: Act, asks_history: bool) -> None:
+    ran = world.run(shot("a", 100), shot("b", 100, on("submit", act)), shot("c", 100))
+
+    assert ran.table == all_fetched("a b c")
+    assert ran.sent == {"a": 1, "b": 1, "c": 1}
+    assert (ran.exit_code, ran.cost["b"]) == (0, PRICE_MICROS)
+    assert (ran.calls["history"] > 0) is asks_history
+    assert is_saved_right(world, ran)
+
+
+def test_every_answer_lost_is_every_request_found(world: World) -> None:
+    ran = world.run(*shots("a b c d e f", 30), faults=[always("submit", answer_lost)])
+    assert ran.table == all_fetched("a b c d e f")
+    assert ran.exit_code == 0
+    assert is_saved_right(world, ran)
+
+
+def test_a_submit_that_never_arrived_is_sent_again_only_after_the_proof(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)), **SHORT_TIMES)
+
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent["b"]) == (0, 2)
+    first, second = ran.sent_at["b"]
+    assert second - first >= 60 + 60, "it could still have started, or run"
+    assert ran.cost["b"] == PRICE_MICROS
+
+
+def test_the_history_delay_belongs_to_the_proof(world: World) -> None:
+    times = {**SHORT_TIMES, "history_delay": "300s"}
+    ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)), **times)
+    assert ran.table == all_fetched("a b")
+    assert ran.sent_at["b"][1] - ran.sent_at["b"][0] >= 60 + 60 + 300
+
+
+def test_a_proof_that_is_far_off_is_left_to_the_next_run(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)))
+    assert ran.table == {"a": ("fetched", 1), "b": ("in_doubt", 0)}
+    assert (ran.exit_code, ran.sent["b"]) == (5, 1)
+    assert ran.took_s < 700, "until the history must show it if it was taken, and no longer"
+
+    too_early = world.again()
+    assert (too_early.exit_code, too_early.sent) == (5, {})
+
+    world.later(2 * HOUR + 600)
+    ran = world.again()
+    assert ran.table == all_fetched("a b")
+    assert ran.exit_code == 0
+
+
+def test_with_wait_a_run_waits_for_the_proof_however_long_it_takes(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)), wait="yes")
+    assert ran.table == all_fetched("a b")
+    assert ran.sent_at["b"][1] >= 2 * HOUR + 600
+
+
+def test_a_history_that_is_late_finds_the_request_later(world: World) -> None:
+    ran = world.run(
+        shot("a"),
+        shot("b", 10, on("submit", answer_lost)),
+        faults=[always("history", history_late(400))],
+        **{**SHORT_TIMES, "history_delay": "450s"},
+    )
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.sent["b"]) == (0, 1)
+
+
+@pytest.mark.parametrize("act", [answer_lost, lost_on_the_way])
+def test_where_the_history_is_refused_a_job_stays_in_doubt(world: World, act: Act) -> None:
+    refused = [always("history", history_refused)]
+    ran = world.run(shot("a"), shot("b", 10, on("submit", act)), faults=refused, **SHORT_TIMES)
+    assert ran.states == {"a": "fetched", "b": "in_doubt"}
+    assert (ran.exit_code, ran.sent["b"]) == (5, 1)
+    assert any("history" in note for note in ran.notes)
+    assert ran.totals.in_doubt_micros == PRICE_MICROS
+
+    world.later(5 * HOUR)
+    ran = world.again(faults=refused, **SHORT_TIMES)
+    assert (ran.exit_code, ran.sent) == (5, {})
+
+
+def test_where_the_history_shows_nothing_of_ours_a_job_stays_in_doubt(world: World) -> None:
+    ran = world.run(shot("a", 10, on("submit", lost_on_the_way)), **SHORT_TIMES)
+    assert (ran.exit_code, ran.states["a"], ran.sent["a"]) == (5, "in_doubt", 1)
+
+    world.later(5 * HOUR)
+    ran = world.again(**SHORT_TIMES)
+    assert (ran.exit_code, ran.states["a"], ran.sent) == (5, "in_doubt", {})
+
+
 def test_an_empty_history_of_another_account_proves_nothing(world: World) -> None:
     empty = [always("history", history_empty)]
     ran = world.run(shot("a"), shot("b", 10, on("submit", answer_lost)), faults=empty, **SHORT_TIMES)
