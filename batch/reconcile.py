@@ -69,13 +69,16 @@ def judge(
     asked_at: float,
     history_delay_s: float,
     clock_offset_s: float = 0.0,
+    open_posts: Sequence[Attempt] = (),
 ) -> tuple[Verdict, ...]:
     """Judge attempts in doubt of one endpoint by its history.
 
     `history` is the whole answer to one query that began at `asked_at` (our clock) and reached from HISTORY_BEFORE_S
     before the oldest attempt to then. `known_ids` are those ids in it that the ledger's attempts have.
-    `clock_offset_s` is fal's clock minus ours.
+    `clock_offset_s` is fal's clock minus ours. `open_posts` are attempts that are under way now: theirs may show in the
+    history before the ledger has their ids, so an attempt whose request could look the same gets no verdict this time.
     """
+    attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
     requests = list(history)
     strangers = [request for request in requests if request.request_id not in known_ids]
     found = _match(attempts, strangers, file_fields=file_fields, clock_offset_s=clock_offset_s)
@@ -134,9 +137,10 @@ def _match(
     clock_offset_s: float,
 ) -> dict[int, PastRequest]:
     """Which attempt is which request. Equal attempts are interchangeable and get theirs in order of time; attempts that
-    differ in their files alone are told apart by those, and where that is impossible none of them is adopted."""
+    differ in their files alone are told apart by those, and where that is impossible none of them is adopted. Those
+    that say more choose first: their requests would also be the same as an attempt's that leaves fields out."""
     groups: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in attempts:
+    for attempt in sorted(attempts, key=lambda attempt: -len(attempt.body)):
         groups[_said(attempt.body, file_fields)].append(attempt)
     free = sorted((r for r in strangers if r.json_input is not None), key=lambda r: (r.sent_at, r.request_id))
     found: dict[int, PastRequest] = {}
@@ -164,16 +168,29 @@ def _is_candidate(attempt: Attempt, request: PastRequest, clock_offset_s: float)
 
 def _is_same(body: Mapping[str, Any], json_input: Mapping[str, Any], except_fields: frozenset[str]) -> bool:
     return all(
-        name in json_input and canonical_json(json_input[name]) == canonical_json(value)
+        name in json_input and _is_equal(json_input[name], value)
         for name, value in body.items()
         if name not in except_fields
     )
 
 
+def _may_be_mistaken(attempt: Attempt, other: Attempt, file_fields: frozenset[str]) -> bool:
+    """Whether the other's request may be the same as the attempt's: no field that both send, files apart, differs."""
+    shared = (attempt.body.keys() & other.body.keys()) - file_fields
+    is_alike = all(_is_equal(attempt.body[name], other.body[name]) for name in shared)
+    return attempt.endpoint == other.endpoint and is_alike
+
+
 def _could_be(attempt: Attempt, request: PastRequest, seed_field: str | None) -> bool:
     field = seed_field if seed_field is not None and seed_field in attempt.body else "prompt"
-    there = (request.json_input or {}).get(field)
-    return canonical_json(there) == canonical_json(attempt.body.get(field))
+    return _is_equal((request.json_input or {}).get(field), attempt.body.get(field))
+
+
+def _is_equal(one: object, other: object) -> bool:
+    try:
+        return canonical_json(one) == canonical_json(other)
+    except ValueError:  # NaN or Infinity, which a stranger's request may hold, equals nothing
+        return False
 
 
 def _is_control(attempt: Attempt, request: PastRequest, clock_offset_s: float) -> bool:

@@ -1,0 +1,334 @@
+"""What fal's history proves about attempts in doubt: each word of the definition by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batch.jobs import Attempt, PastRequest
+from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Verdict, judge, proof_due_at
+
+NOON = 1_800_000_000.0
+OPEN_S = 10.0  # how long the POSTs here were open
+DELAY_S = 600.0
+DUE = NOON + OPEN_S + 3600.0 + 1800.0 + DELAY_S
+"""When the absence of an attempt sent at noon can be proved: start limit 3600, run limit 1800, then the delay."""
+
+BODY: Mapping[str, Any] = {"prompt": "waves", "seed": 11, "duration": "5", "image_url": "https://ours/waves.jpg"}
+UNSEEDED: Mapping[str, Any] = {name: value for name, value in BODY.items() if name != "seed"}
+
+
+def attempt(id: int = 1, body: Mapping[str, Any] = BODY, *, at: float = NOON, number: int = 1) -> Attempt:
+    return Attempt(
+        id=id,
+        job_id=id,
+        job_key=f"{id:032d}",
+        number=number,
+        endpoint="video",
+        body=body,
+        price_micros=100,
+        start_timeout_s=3600.0,
+        run_timeout_s=1800.0,
+        submitting_at=at,
+        closed_at=at + OPEN_S,
+    )
+
+
+def past(id: str, json_input: Mapping[str, Any] | None = BODY, *, at: float = NOON + 1, code: int = 200) -> PastRequest:
+    return PastRequest(request_id=id, endpoint="video", sent_at=at, status_code=code, json_input=json_input)
+
+
+CONTROL = past("control", {"prompt": "another of ours"}, at=NOON + 300)
+
+
+def judged(
+    attempts: Sequence[Attempt] | Attempt,
+    *history: PastRequest,
+    known: Sequence[str] = ("control",),
+    asked_at: float = DUE,
+    offset: float = 0.0,
+    seed_field: str | None = "seed",
+    open_posts: Sequence[Attempt] = (),
+) -> dict[int, Verdict]:
+    verdicts = judge(
+        [attempts] if isinstance(attempts, Attempt) else attempts,
+        history,
+        known_ids=frozenset(known) & {request.request_id for request in history},
+        file_fields=frozenset({"image_url", "end_image_url"}),
+        seed_field=seed_field,
+        asked_at=asked_at,
+        history_delay_s=DELAY_S,
+        clock_offset_s=offset,
+        open_posts=open_posts,
+    )
+    return {verdict.attempt.id: verdict for verdict in verdicts}
+
+
+def found(*args: Any, **names: Any) -> str | None:
+    """The request that the only attempt was found as."""
+    (verdict,) = judged(*args, **names).values()
+    assert (verdict.finding is Finding.FOUND) == (verdict.request is not None)
+    return None if verdict.request is None else verdict.request.request_id
+
+
+def finding(*args: Any, **names: Any) -> str:
+    (verdict,) = judged(*args, **names).values()
+    assert verdict.reason
+    return verdict.finding.value
+
+
+# --- candidates ---
+
+
+def test_a_request_sent_while_the_post_was_open_is_found_at_once_and_needs_no_control() -> None:
+    assert found(attempt(), past("r1"), asked_at=NOON + 20) == "r1"
+
+
+def test_a_request_that_the_ledger_knows_is_never_a_candidate() -> None:
+    assert found(attempt(), past("r1"), known=["r1"], asked_at=NOON + 20) is None
+
+
+def test_a_known_request_that_ended_500_is_never_adopted_for_the_second_attempt() -> None:
+    first, second = past("first", at=NOON - 30, code=500), attempt(id=2, number=2)
+    assert found(second, first, known=["first"]) is None
+    assert finding(second, first, known=["first"]) == "absent"  # and it is a control besides
+
+
+def test_a_known_request_does_not_hide_the_one_that_was_lost() -> None:
+    assert found(attempt(), past("known", at=NOON), past("lost", at=NOON + 2), known=["known"]) == "lost"
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "is_candidate"),
+    [
+        (NOON - SKEW_S - 0.1, False),
+        (NOON - SKEW_S, True),
+        (NOON + OPEN_S + SKEW_S, True),
+        (NOON + OPEN_S + SKEW_S + 0.1, False),
+    ],
+)
+def test_a_candidate_was_sent_inside_the_open_time_give_or_take_the_skew(sent_at: float, is_candidate: bool) -> None:
+    assert found(attempt(), past("r1", at=sent_at)) == ("r1" if is_candidate else None)
+
+
+@pytest.mark.parametrize("offset", [-7200.0, 7200.0], ids=["fal-is-behind", "fal-is-ahead"])
+def test_times_are_compared_on_one_clock(offset: float) -> None:
+    assert found(attempt(), past("r1", at=NOON + offset), offset=offset) == "r1"
+    assert found(attempt(), past("r1", at=NOON), offset=offset) is None
+    control = replace(CONTROL, sent_at=CONTROL.sent_at + offset)
+    assert finding(attempt(), control, offset=offset) == "absent"
+    assert finding(attempt(), CONTROL, offset=offset) == "unknown"
+
+
+# --- same ---
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {**BODY, "fps": 24, "enable_safety_checker": True},
+        {**BODY, "seed": 11.0},
+        dict(reversed(BODY.items())),
+        {**BODY, "image_url": "https://fal.media/rewritten.jpg"},
+        {name: value for name, value in BODY.items() if name != "image_url"},
+        {**BODY, "image_url": None},
+    ],
+    ids=["fields-we-did-not-send", "5-and-5.0", "order", "rewritten-file", "file-left-out", "file-hidden"],
+)
+def test_the_same_request_is_recognised(there: Mapping[str, Any]) -> None:
+    assert found(attempt(), past("r1", there)) == "r1"
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {**BODY, "prompt": "Waves"},
+        {**BODY, "seed": 12},
+        {**BODY, "duration": 5},
+        {name: value for name, value in BODY.items() if name != "duration"},
+        {**BODY, "seed": math.nan},
+        {},
+    ],
+    ids=["prompt", "seed", "text-and-number", "field-missing", "not-a-number", "empty"],
+)
+def test_another_request_is_not_taken_for_ours(there: Mapping[str, Any]) -> None:
+    assert found(attempt(), past("r1", there)) is None
+
+
+def test_nested_values_are_compared_as_json() -> None:
+    body = {**BODY, "loras": [{"path": "x", "scale": 1.0}], "size": {"width": 640, "height": 480}}
+    there = {**BODY, "loras": [{"scale": 1, "path": "x"}], "size": {"height": 480.0, "width": 640}}
+    assert found(attempt(body=body), past("r1", there)) == "r1"
+
+
+def test_one_request_is_one_attempts_only() -> None:
+    verdicts = judged([attempt(1), attempt(2)], past("r1"), CONTROL)
+    assert [v.finding.value for v in verdicts.values()] == ["found", "absent"]
+
+
+def test_two_equal_takes_are_assigned_in_order_of_time() -> None:
+    early, late = attempt(2, UNSEEDED, at=NOON), attempt(1, UNSEEDED, at=NOON + 5)
+    verdicts = judged([late, early], past("r2", UNSEEDED, at=NOON + 6), past("r1", UNSEEDED, at=NOON + 1))
+    assert {id: v.request.request_id for id, v in verdicts.items() if v.request} == {2: "r1", 1: "r2"}
+
+
+def test_attempts_that_differ_in_their_files_alone_are_told_apart_by_them() -> None:
+    sea, sky = (
+        attempt(1, {**BODY, "image_url": "https://ours/sea"}),
+        attempt(2, {**BODY, "image_url": "https://ours/sky"}),
+    )
+    verdicts = judged([sea, sky], past("of sky", sky.body, at=NOON + 1), past("of sea", sea.body, at=NOON + 2))
+    assert {id: v.request.request_id for id, v in verdicts.items() if v.request} == {1: "of sea", 2: "of sky"}
+
+
+def test_files_that_come_back_rewritten_tell_nobody_apart_and_nobody_is_adopted() -> None:
+    sea, sky = (
+        attempt(1, {**BODY, "image_url": "https://ours/sea"}),
+        attempt(2, {**BODY, "image_url": "https://ours/sky"}),
+    )
+    rewritten = past("r1", {**BODY, "image_url": "https://fal.media/1"})
+    verdicts = judged([sea, sky], rewritten, CONTROL)
+    assert [v.finding.value for v in verdicts.values()] == ["unknown", "unknown"]
+
+
+def test_the_last_one_left_is_adopted_with_a_rewritten_file() -> None:
+    sea, sky = (
+        attempt(1, {**BODY, "image_url": "https://ours/sea"}),
+        attempt(2, {**BODY, "image_url": "https://ours/sky"}),
+    )
+    rewritten = past("r2", {**BODY, "image_url": "https://fal.media/1"})
+    verdicts = judged([sea, sky], past("r1", sea.body), rewritten)
+    assert {id: v.request.request_id for id, v in verdicts.items() if v.request} == {1: "r1", 2: "r2"}
+
+
+def test_an_equal_file_is_a_better_match_than_an_earlier_request() -> None:
+    other = past("other", {**BODY, "image_url": "https://ours/other.jpg"}, at=NOON)
+    assert found(attempt(), other, past("ours", at=NOON + 5)) == "ours"
+
+
+def test_an_attempt_that_leaves_a_field_out_does_not_take_the_request_of_one_that_says_it() -> None:
+    plain, fixed = attempt(1, BODY), attempt(2, {**BODY, "camera_fixed": True}, at=NOON + 1)
+    verdicts = judged([plain, fixed], past("r1", fixed.body, at=NOON + 2), CONTROL)
+    assert (verdicts[1].finding.value, verdicts[2].finding.value) == ("absent", "found")
+
+
+@pytest.mark.parametrize(
+    ("body", "is_judged"),
+    [
+        (BODY, False),
+        ({**BODY, "image_url": "https://ours/another.jpg"}, False),
+        ({**BODY, "camera_fixed": True}, False),
+        ({**BODY, "seed": 12}, True),
+        ({**BODY, "prompt": "hills"}, True),
+    ],
+    ids=["equal", "other-file", "more-fields", "other-seed", "other-prompt"],
+)
+def test_nothing_is_decided_while_a_post_is_open_whose_request_could_look_the_same(
+    body: Mapping[str, Any], is_judged: bool
+) -> None:
+    posting = replace(attempt(9, body, at=NOON + 5), closed_at=None)
+    verdicts = judged(attempt(), past("perhaps its", body, at=NOON + 5), CONTROL, open_posts=[posting])
+    assert is_judged == (1 in verdicts)
+
+
+# --- absent ---
+
+
+def test_an_attempt_is_absent_when_all_the_proof_is_there() -> None:
+    assert finding(attempt(), CONTROL) == "absent"
+
+
+def test_the_proof_is_due_when_both_limits_and_the_delay_are_over() -> None:
+    assert proof_due_at(attempt(), DELAY_S) == DUE
+
+
+@pytest.mark.parametrize(("asked_at", "expected"), [(DUE - 0.1, "unknown"), (DUE, "absent")])
+def test_absence_is_proved_only_by_a_question_asked_after_both_times_and_the_delay(
+    asked_at: float, expected: str
+) -> None:
+    assert finding(attempt(), CONTROL, asked_at=asked_at) == expected
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {**BODY, "duration": "6"},
+        {**BODY, "prompt": "quite another"},
+        {"seed": 11},
+    ],
+    ids=["one-field-differs", "prompt-differs", "seed-alone"],
+)
+def test_a_candidate_of_the_same_seed_leaves_it_in_doubt(there: Mapping[str, Any]) -> None:
+    assert finding(attempt(), past("r1", there), CONTROL) == "unknown"
+
+
+def test_a_candidate_of_another_seed_and_the_same_prompt_does_not() -> None:
+    assert finding(attempt(), past("r1", {**BODY, "seed": 12}), CONTROL) == "absent"
+
+
+@pytest.mark.parametrize("seed_field", [None, "seed"])
+def test_without_a_seed_a_candidate_of_the_same_prompt_leaves_it_in_doubt(seed_field: str | None) -> None:
+    there = {**UNSEEDED, "duration": "6"}
+    assert finding(attempt(body=UNSEEDED), past("r1", there), CONTROL, seed_field=seed_field) == "unknown"
+    other = {**there, "prompt": "hills"}
+    assert finding(attempt(body=UNSEEDED), past("r1", other), CONTROL, seed_field=seed_field) == "absent"
+
+
+def test_a_request_of_the_same_seed_that_is_no_candidate_is_nothing_against_it() -> None:
+    there = past("r1", {**BODY, "duration": "6"}, at=NOON + OPEN_S + SKEW_S + 1)
+    assert finding(attempt(), there, CONTROL) == "absent"
+
+
+def test_a_candidate_without_its_input_leaves_it_in_doubt() -> None:
+    assert finding(attempt(), past("r1", None), CONTROL) == "unknown"
+
+
+def test_a_hidden_input_outside_the_open_time_is_nothing_against_it() -> None:
+    assert finding(attempt(), past("r1", None, at=NOON + 3000), CONTROL) == "absent"
+
+
+def test_without_a_control_it_stays_in_doubt() -> None:
+    assert finding(attempt()) == "unknown"
+    assert finding(attempt(), past("a stranger's", {"prompt": "x", "seed": 1}, at=NOON + 300)) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "expected"),
+    [
+        (NOON - CONTROL_HOURS_S - 1, "unknown"),
+        (NOON - CONTROL_HOURS_S, "absent"),
+        (NOON + OPEN_S + CONTROL_HOURS_S, "absent"),
+        (NOON + OPEN_S + CONTROL_HOURS_S + 1, "unknown"),
+    ],
+)
+def test_a_control_is_of_the_same_hours(sent_at: float, expected: str) -> None:
+    assert finding(attempt(), replace(CONTROL, sent_at=sent_at)) == expected
+
+
+def test_a_request_just_found_is_no_control_for_another() -> None:
+    verdicts = judged([attempt(1), attempt(2, {**BODY, "seed": 5})], past("r1"))
+    assert (verdicts[1].finding.value, verdicts[2].finding.value) == ("found", "unknown")
+
+
+@pytest.mark.parametrize(("age_days", "expected"), [(28.9, "absent"), (29.1, "unknown")])
+def test_an_attempt_older_than_twenty_nine_days_stays_in_doubt(age_days: float, expected: str) -> None:
+    assert finding(attempt(), CONTROL, asked_at=NOON + age_days * 86400) == expected
+
+
+def test_an_old_attempt_is_still_found_when_it_shows() -> None:
+    assert found(attempt(), past("r1"), asked_at=NOON + 40 * 86400) == "r1"
+
+
+def test_every_attempt_gets_a_verdict_with_a_reason_in_their_order() -> None:
+    attempts = [attempt(id, {**BODY, "seed": id}) for id in (3, 1, 2)]
+    verdicts = judged(attempts, CONTROL)
+    assert list(verdicts) == [3, 1, 2]
+    assert all(verdict.reason for verdict in verdicts.values())
+
+
+def test_nothing_in_doubt_needs_no_verdict() -> None:
+    assert judged([], past("r1"), CONTROL) == {}
