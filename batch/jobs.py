@@ -165,7 +165,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRef:
-    """A File object somewhere in a result. `place` is its path in the JSON (`video`, `images.0`)."""
+    """A File object somewhere in a result. `place` is its path in the JSON (`video`, `images.0`), no two alike."""
 
     place: str
     url: str
@@ -207,8 +207,8 @@ def canonical_json(value: object) -> str:
 def job_key(endpoint: str, input: Input, take: int) -> str:
     """The job's name for ever: 32 hex digits of the SHA-256 of endpoint, input and take.
 
-    Data URIs enter by the hash of their bytes, local files already stand in the input by theirs, so neither a moved
-    file nor another spelling of the same bytes makes a new job.
+    Data URIs (in base64, as fal takes them) enter by the hash of their bytes, local files already stand in the input
+    by theirs, so neither a moved file nor another spelling of the same bytes makes a new job.
     """
     wanted = {"endpoint": endpoint, "input": _by_content(input), "take": take}
     return hashlib.sha256(canonical_json(wanted).encode()).hexdigest()[:32]
@@ -274,7 +274,7 @@ def _file_refs(value: object, place: tuple[str, ...]) -> Iterator[FileRef]:
             )
             return
         for name, child in value.items():
-            yield from _file_refs(child, (*place, str(name)))
+            yield from _file_refs(child, (*place, str(name).replace("\\", "\\\\").replace(".", "\\.")))
     elif isinstance(value, (list, tuple)):
         for index, child in enumerate(value):
             yield from _file_refs(child, (*place, str(index)))
@@ -291,8 +291,9 @@ def _normal(value: object) -> object:
 
 
 def _by_content(value: object) -> object:
-    if isinstance(value, str) and value[:5].lower() == "data:":
-        return {FILE_MARK: hashlib.sha256(_data_uri_bytes(value)).hexdigest()}
+    if isinstance(value, str):
+        content = _data_uri_content(value)
+        return value if content is None else {FILE_MARK: hashlib.sha256(content).hexdigest()}
     if isinstance(value, Mapping):
         return {str(name): _by_content(child) for name, child in value.items()}
     if isinstance(value, (list, tuple)):
@@ -300,15 +301,15 @@ def _by_content(value: object) -> object:
     return value
 
 
-def _data_uri_bytes(uri: str) -> bytes:
-    head, _, data = uri.partition(",")
-    raw = urllib.parse.unquote_to_bytes(data)
-    if head.lower().rstrip().endswith(";base64"):
-        try:
-            return base64.b64decode(raw, validate=False)
-        except binascii.Error:
-            return raw
-    return raw
+def _data_uri_content(text: str) -> bytes | None:
+    """The bytes in a base64 data URI; None for anything else, of which `data: a chart, growing` may be a prompt."""
+    head, _, data = text.partition(",")
+    if head[:5].lower() != "data:" or not head.lower().endswith(";base64"):
+        return None
+    try:
+        return base64.b64decode(urllib.parse.unquote_to_bytes(data), validate=True)
+    except binascii.Error:
+        return None
 
 
 def _marks(value: object) -> Iterator[str]:

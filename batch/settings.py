@@ -10,7 +10,7 @@ import ipaddress
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ LOCAL_URL = "http://fal-batch.localhost"
 LOCAL_START_TIMEOUT_S, LOCAL_RUN_TIMEOUT_S, LOCAL_HISTORY_DELAY_S = 60.0, 60.0, 0.0
 """A rehearsal's own times: its queue renders in seconds and its history is never late."""
 
+_PROJECT = "pyproject.toml [tool.fal-batch]"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -219,12 +220,19 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
 
     InputError names the source of a value that cannot be read.
     """
-    variables = {**_dotenv(cwd / ".env"), **environ}
+    dotenv = _dotenv(cwd / ".env")
+    variables = {**dotenv, **environ}
     project = _project_table(cwd / "pyproject.toml")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in OPTIONS.values():
-        values[option.name], sources[option.name] = _pick(option, flags, variables, project)
+        where = "" if option.variable in environ else ".env "
+        given = (
+            (option.flag, flags.get(option.name)),
+            (where + option.variable, variables.get(option.variable) or None),
+            (_PROJECT, project.get(option.name, project.get(option.name.replace("_", "-")))),
+        )
+        values[option.name], sources[option.name] = _pick(option, given)
     if values["local"]:
         _make_local(values, sources)
     if values["outputs"] is None:
@@ -245,16 +253,10 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _pick(
-    option: Option, flags: Mapping[str, Any], variables: Mapping[str, str], project: Mapping[str, Any]
-) -> tuple[Any, str]:
-    given: tuple[tuple[str, Any], ...] = (
-        (option.flag, flags.get(option.name)),
-        (option.variable, variables.get(option.variable)),
-        ("pyproject.toml [tool.fal-batch]", project.get(option.name, project.get(option.name.replace("_", "-")))),
-    )
+def _pick(option: Option, given: Iterable[tuple[str, str | None]]) -> tuple[Any, str]:
+    """The first value that is there, and its source."""
     for source, text in given:
-        if text is None or (text == "" and source == option.variable):
+        if text is None:
             continue
         try:
             return option.parse(text), source
@@ -266,8 +268,10 @@ def _pick(
 def _make_local(values: dict[str, Any], sources: dict[str, str]) -> None:
     """A rehearsal has its own ledger, outputs, hosts and times: it never counts as the real thing."""
     values["state"] = values["state"] / "local"
+    if sources["outputs"] != OPTIONS["outputs"].flag:  # where the real films go is no place for its previews
+        values["outputs"], sources["outputs"] = None, "--local"
     for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
-        values[name] = LOCAL_URL
+        values[name], sources[name] = LOCAL_URL, "--local"
     times = (
         ("start_timeout", LOCAL_START_TIMEOUT_S),
         ("run_timeout", LOCAL_RUN_TIMEOUT_S),
@@ -275,11 +279,15 @@ def _make_local(values: dict[str, Any], sources: dict[str, str]) -> None:
     )
     for name, seconds in times:
         if sources[name] == "default":
-            values[name] = seconds
+            values[name], sources[name] = seconds, "--local"
 
 
 def _url(text: str, source: str) -> str:
-    parts = urllib.parse.urlsplit(text)
+    try:
+        parts = urllib.parse.urlsplit(text)
+        _ = parts.port
+    except ValueError as exc:
+        raise InputError(f"{source}: {text!r} is not a URL: {exc}") from exc
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InputError(f"{source}: {text!r} is not an http(s) URL")
     if parts.scheme == "http" and not is_loopback(text):
@@ -288,11 +296,10 @@ def _url(text: str, source: str) -> str:
 
 
 def _key(variables: Mapping[str, str]) -> str | None:
-    if variables.get("FAL_KEY"):
-        return variables["FAL_KEY"].strip()
-    if variables.get("FAL_KEY_ID") and variables.get("FAL_KEY_SECRET"):
-        return f"{variables['FAL_KEY_ID'].strip()}:{variables['FAL_KEY_SECRET'].strip()}"
-    return None
+    whole, key_id, secret = (variables.get(name, "").strip() for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"))
+    if whole:
+        return whole
+    return f"{key_id}:{secret}" if key_id and secret else None
 
 
 def _proxy(variables: Mapping[str, str], queue_url: str) -> str | None:
@@ -307,9 +314,11 @@ def _project_table(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise InputError(f"{path}: not readable as TOML: {exc}") from exc
-    table = tools.get("fal-batch", {})
+    table = tools.get("fal-batch", {}) if isinstance(tools, dict) else {}
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: [tool.fal-batch] is not a table")
     known = set(OPTIONS) | {name.replace("_", "-") for name in OPTIONS}
     for name in table:
         if name not in known:
@@ -321,11 +330,14 @@ def _dotenv(path: Path) -> dict[str, str]:
     """`NAME=value` lines of a .env file; `export `, quotes and comment lines as people write them."""
     if not path.is_file():
         return {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as exc:
+        raise InputError(f"{path} cannot be read: {type(exc).__name__}") from None  # its bytes are in no message
     values: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in lines:
         match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*", line)
         if match:
-            text = match[2]
-            is_quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
-            values[match[1]] = text[1:-1] if is_quoted else re.sub(r"\s+#.*$", "", text)
+            quoted = re.fullmatch(r"(['\"])(.*?)\1(?:\s+#.*)?", match[2])
+            values[match[1]] = quoted[2] if quoted else re.sub(r"(^|\s+)#.*$", "", match[2])
     return values

@@ -1,0 +1,180 @@
+"""What an attempt counts, what fits under a cap, and how long to wait."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from batch.budget import fits, settled, usd
+from batch.retry import (
+    BACKOFF_MAX_S,
+    DURATIONS_KEPT,
+    RETRY_AFTER_MAX_S,
+    STATUS_WAIT_MAX_S,
+    STATUS_WAIT_MIN_S,
+    Durations,
+    backoff_s,
+    may_resubmit,
+    status_wait_s,
+)
+
+# --- the cap ---
+
+
+@pytest.mark.parametrize(
+    ("exposure", "price", "cap", "expected"),
+    [
+        (0, 100, 100, True),
+        (0, 101, 100, False),
+        (60, 40, 100, True),
+        (60, 41, 100, False),
+        (100, 0, 100, True),
+        (101, 0, 100, False),
+        (0, 0, 0, True),
+        (0, 1, 0, False),
+        (10**15, 10**15, None, True),
+        (0, None, None, True),
+        (0, None, 10**18, False),
+    ],
+)
+def test_a_price_fits_up_to_the_cap_and_an_unknown_one_under_no_cap(
+    exposure: int, price: int | None, cap: int | None, expected: bool
+) -> None:
+    assert fits(exposure_micros=exposure, price_micros=price, cap_micros=cap) is expected
+
+
+@pytest.mark.parametrize(
+    ("is_billed", "units", "expected"),
+    [
+        (True, None, 100),
+        (True, "1", 100),
+        (True, "0.5", 100),
+        (True, "0", 0),
+        (True, "0.00", 0),
+        (True, "-0", 0),
+        (True, "", 100),
+        (True, "none", 100),
+        (True, "nan", 100),
+        (False, None, 0),
+        (False, "5", 0),
+    ],
+)
+def test_an_attempt_costs_its_price_unless_fal_bills_nothing(is_billed: bool, units: str | None, expected: int) -> None:
+    assert settled(price_micros=100, is_billed=is_billed, billable_units=units) == expected
+
+
+def test_an_unknown_price_stays_unknown_unless_nothing_is_billed() -> None:
+    assert settled(price_micros=None, is_billed=True, billable_units="3") is None
+    assert settled(price_micros=None, is_billed=True, billable_units="0") == 0
+    assert settled(price_micros=None, is_billed=False, billable_units=None) == 0
+
+
+@pytest.mark.parametrize(
+    ("micros", "words"),
+    [
+        (None, "unknown"),
+        (0, "$0.00"),
+        (1, "$0.0000"),
+        (13_100, "$0.0131"),
+        (999_999, "$1.0000"),
+        (1_000_000, "$1.00"),
+        (14_650_000, "$14.65"),
+        (1_234_567_890_000, "$1,234,567.89"),
+    ],
+)
+def test_money_is_shown_so_that_small_jobs_do_not_read_as_nothing(micros: int | None, words: str) -> None:
+    assert usd(micros) == words
+
+
+# --- waiting after failures ---
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_backoff_grows_to_its_bound_and_its_jitter_is_half_to_one_and_a_half(is_long: bool) -> None:
+    scale = 10.0 if is_long else 1.0
+    rng = random.Random(1)
+    for failures in range(1, 200):
+        middle = min(2.0 ** (failures - 1), BACKOFF_MAX_S) * scale
+        delays = [backoff_s(failures, rng, is_long=is_long) for _ in range(20)]
+        assert middle * 0.5 <= min(delays) <= max(delays) <= middle * 1.5
+
+
+def test_a_backoff_never_shrinks_with_more_failures() -> None:
+    delays = [backoff_s(failures, random.Random(7)) for failures in range(1, 100)]
+    assert delays == sorted(delays)
+
+
+def test_the_same_failures_do_not_all_come_back_at_one_moment() -> None:
+    rng = random.Random(3)
+    assert len({backoff_s(5, rng) for _ in range(100)}) == 100
+
+
+def test_a_retry_after_is_honoured_as_the_least() -> None:
+    for failures in (1, 3, 10):
+        assert backoff_s(failures, random.Random(0), retry_after_s=120.0) >= 120.0
+
+
+def test_a_short_retry_after_does_not_shorten_the_wait() -> None:
+    assert backoff_s(10, random.Random(0), retry_after_s=0.0) == backoff_s(10, random.Random(0))
+
+
+def test_a_retry_after_of_a_night_is_asked_again_after_ten_minutes() -> None:
+    assert backoff_s(1, random.Random(0), retry_after_s=86_400.0) == RETRY_AFTER_MAX_S == 600.0
+
+
+@pytest.mark.parametrize(
+    ("cause", "allowed"),
+    [
+        ("internal_server_error", [1, 2]),
+        ("downstream_service_error", [1, 2, 3]),
+        ("downstream", [1, 2, 3]),
+        ("", [1, 2]),
+    ],
+)
+def test_a_job_is_submitted_again_by_itself_two_times_or_three_after_a_partners_outage(
+    cause: str, allowed: list[int]
+) -> None:
+    assert [verdicts for verdicts in range(1, 10) if may_resubmit(verdicts, cause)] == allowed
+
+
+# --- waiting for a status ---
+
+
+@pytest.mark.parametrize("elapsed", [-3600.0, 0.0, 0.001, 1.0, 30.0, 1e3, 1e9])
+@pytest.mark.parametrize("durations", [(), (1.0,), tuple(range(1, 201)), (40.0,) * 50, (1e9,) * 5])
+def test_a_status_question_waits_no_less_and_no_more_than_its_bounds(
+    elapsed: float, durations: tuple[float, ...]
+) -> None:
+    assert STATUS_WAIT_MIN_S <= status_wait_s(elapsed, durations) <= STATUS_WAIT_MAX_S
+
+
+def test_the_first_question_comes_when_the_quickest_quarter_is_done() -> None:
+    assert status_wait_s(0.0, [float(n) for n in range(4, 24)]) == 9.0
+
+
+def test_a_job_that_outlasts_the_others_is_asked_about_in_thirds_of_its_time() -> None:
+    assert status_wait_s(30.0, [10.0] * 50) == 10.0
+    assert status_wait_s(30.0, []) == 10.0
+
+
+def test_waiting_as_it_says_a_job_of_a_usual_length_is_asked_about_a_bounded_number_of_times() -> None:
+    rng = random.Random(5)
+    durations = sorted(rng.uniform(20, 60) for _ in range(200))
+    for duration in (20.0, 40.0, 60.0, 600.0):
+        elapsed, asked = 0.0, 0
+        while elapsed < duration:
+            elapsed += status_wait_s(elapsed, durations)
+            asked += 1
+        assert asked <= 30 + duration / STATUS_WAIT_MAX_S
+        assert elapsed - duration <= max(STATUS_WAIT_MAX_S, duration / 3)
+
+
+def test_durations_are_sorted_and_the_oldest_are_forgotten() -> None:
+    durations = Durations()
+    added = [float(n * 7919 % 1009) for n in range(3 * DURATIONS_KEPT)]
+    for duration in added:
+        durations.add(duration)
+        assert all(a <= b for a, b in itertools.pairwise(durations.sorted))
+    assert sorted(added[-DURATIONS_KEPT:]) == list(durations.sorted)
