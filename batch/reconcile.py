@@ -6,10 +6,11 @@ The words, exactly:
   POST was open, give or take SKEW_S.
 - *same*: every field that we sent and that is not a file is equal after JSON normalisation. Fields that we did not send
   are ignored. Files may come back rewritten: an equal one is a better match, a different one is none against it.
-- *control*: the same query shows a request that the ledger knows, from the same hours. Without one the query may have
-  looked at another account, or at nothing.
+- *control*: the same query shows a request that the ledger knows, submitted in the same hours. Without one the query
+  may have looked at another account, or at nothing. The nearest one also tells what our clock was worth then.
 - *absent*: the attempt can have started no more and run no more, and the history has had its delay since; it was asked
-  after that; no candidate has its seed (where it has none: its prompt); none hides its input; and a control holds.
+  after that; no unknown request of any time has its seed (where it has none: its prompt); no candidate hides its input;
+  and a control holds.
 
 Found attempts are adopted, absent ones planned again free of charge, anything else stays in doubt.
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 from batch.jobs import Attempt, PastRequest, canonical_json
 
-__all__ = ["HISTORY_BEFORE_S", "SKEW_S", "Finding", "Verdict", "absent_from", "judge", "proof_due_at"]
+__all__ = ["HISTORY_BEFORE_S", "HISTORY_KEPT_S", "SKEW_S", "Finding", "Verdict", "judge", "proof_due_at"]
 
 SKEW_S = 120.0
 """Room for clocks that differ after correction, and for the way of a POST. What is adopted must be the same besides, so
@@ -63,7 +64,7 @@ def judge(
     attempts: Sequence[Attempt],
     history: Iterable[PastRequest],
     *,
-    known_ids: frozenset[str],
+    known: Mapping[str, float],
     file_fields: frozenset[str],
     seed_field: str | None,
     asked_at: float,
@@ -74,14 +75,17 @@ def judge(
     """Judge attempts in doubt of one endpoint by its history.
 
     `history` is the whole answer to one query that began at `asked_at` (our clock) and reached from HISTORY_BEFORE_S
-    before the oldest attempt to then. `known_ids` are those ids in it that the ledger's attempts have.
-    `clock_offset_s` is fal's clock minus ours. `open_posts` are attempts that are under way now: theirs may show in the
-    history before the ledger has their ids, so an attempt whose request could look the same gets no verdict this time.
+    before the oldest attempt to then. `known` are those ids in it that the ledger's attempts have, each with the time
+    of its submit by our clock. `clock_offset_s` is fal's clock minus ours now. `open_posts` are attempts under way now:
+    theirs may show in the history before the ledger has their ids, so an attempt whose request could look the same gets
+    no verdict this time.
     """
     attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
     requests = list(history)
-    strangers = [request for request in requests if request.request_id not in known_ids]
-    found = _match(attempts, strangers, file_fields=file_fields, clock_offset_s=clock_offset_s)
+    strangers = [request for request in requests if request.request_id not in known]
+    controls = {a.id: _controls(a, requests, known) for a in attempts}
+    offsets = {a.id: _offset_then(a, controls[a.id], known, clock_offset_s) for a in attempts}
+    found = _match(attempts, strangers, file_fields=file_fields, offsets=offsets)
     taken = {request.request_id for request in found.values()}
     verdicts = []
     for attempt in attempts:
@@ -90,14 +94,14 @@ def judge(
             reason = f"found in fal's history as {request.request_id}"
             verdicts.append(Verdict(attempt=attempt, finding=Finding.FOUND, reason=reason, request=request))
             continue
-        doubt = absent_from(
+        doubt = _doubt_of_absence(
             attempt,
-            [r for r in strangers if r.request_id not in taken and _is_candidate(attempt, r, clock_offset_s)],
-            controls=[r for r in requests if r.request_id in known_ids],
+            [request for request in strangers if request.request_id not in taken],
+            has_control=bool(controls[attempt.id]),
+            offset_s=offsets[attempt.id],
             seed_field=seed_field,
             asked_at=asked_at,
             history_delay_s=history_delay_s,
-            clock_offset_s=clock_offset_s,
         )
         finding = Finding.UNKNOWN if doubt else Finding.ABSENT
         reason = doubt or "fal's history shows that it was never taken"
@@ -105,28 +109,49 @@ def judge(
     return tuple(verdicts)
 
 
-def absent_from(
+def _doubt_of_absence(
     attempt: Attempt,
-    candidates: Sequence[PastRequest],
+    strangers: Sequence[PastRequest],
     *,
-    controls: Sequence[PastRequest],
+    has_control: bool,
+    offset_s: float,
     seed_field: str | None,
     asked_at: float,
     history_delay_s: float,
-    clock_offset_s: float = 0.0,
 ) -> str | None:
     """Why the attempt is not proved absent, in words; None when it is proved."""
     if asked_at - attempt.submitting_at > HISTORY_KEPT_S:
         return "it is older than the 29 days that fal's history proves anything about"
     if asked_at < proof_due_at(attempt, history_delay_s):
         return "it may still start, run, or not show in fal's history yet"
-    if any(request.json_input is None for request in candidates):
+    if any(request.json_input is None and _is_candidate(attempt, request, offset_s) for request in strangers):
         return "the history hides the input of a request that it could be"
-    if any(_could_be(attempt, request, seed_field) for request in candidates):
-        return "the history shows a request with its seed (or prompt) that differs otherwise, or several alike"
-    if not any(_is_control(attempt, request, clock_offset_s) for request in controls):
+    # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no candidate,
+    # and "its seed was never seen" must not become true by that.
+    if any(_could_be(attempt, request, seed_field) for request in strangers):
+        return (
+            "the history shows a request with its seed (or prompt) that differs otherwise, or was sent at another time"
+        )
+    if not has_control:
         return "the history shows no known request of the same hours, so it may be of another account"
     return None
+
+
+def _controls(attempt: Attempt, requests: Sequence[PastRequest], known: Mapping[str, float]) -> list[PastRequest]:
+    """Requests of ours in the answer that were submitted in the same hours, the nearest first."""
+    ours = [request for request in requests if request.request_id in known]
+    near = [r for r in ours if abs(known[r.request_id] - attempt.submitting_at) <= CONTROL_HOURS_S]
+    return sorted(near, key=lambda r: abs(known[r.request_id] - attempt.submitting_at))
+
+
+def _offset_then(
+    attempt: Attempt, controls: Sequence[PastRequest], known: Mapping[str, float], clock_offset_s: float
+) -> float:
+    """fal's clock minus ours at the time of the attempt, read off the nearest request that both have a time for: our
+    clock may have been set since. Without one, today's."""
+    if not controls:
+        return clock_offset_s
+    return controls[0].sent_at - known[controls[0].request_id]
 
 
 def _match(
@@ -134,7 +159,7 @@ def _match(
     strangers: Sequence[PastRequest],
     *,
     file_fields: frozenset[str],
-    clock_offset_s: float,
+    offsets: Mapping[int, float],
 ) -> dict[int, PastRequest]:
     """Which attempt is which request. Equal attempts are interchangeable and get theirs in order of time; attempts that
     differ in their files alone are told apart by those, and where that is impossible none of them is adopted. Those
@@ -151,7 +176,7 @@ def _match(
                 break  # a rewritten file cannot say which of them it was
             for attempt in open_ones:
                 for request in free:
-                    if _is_candidate(attempt, request, clock_offset_s) and _is_same(
+                    if _is_candidate(attempt, request, offsets[attempt.id]) and _is_same(
                         attempt.body, request.json_input or {}, frozenset() if must_equal_files else file_fields
                     ):
                         found[attempt.id] = request
@@ -160,9 +185,9 @@ def _match(
     return found
 
 
-def _is_candidate(attempt: Attempt, request: PastRequest, clock_offset_s: float) -> bool:
+def _is_candidate(attempt: Attempt, request: PastRequest, offset_s: float) -> bool:
     assert attempt.closed_at is not None
-    sent_at = request.sent_at - clock_offset_s
+    sent_at = request.sent_at - offset_s
     return attempt.submitting_at - SKEW_S <= sent_at <= attempt.closed_at + SKEW_S
 
 
@@ -191,12 +216,6 @@ def _is_equal(one: object, other: object) -> bool:
         return canonical_json(one) == canonical_json(other)
     except ValueError:  # NaN or Infinity, which a stranger's request may hold, equals nothing
         return False
-
-
-def _is_control(attempt: Attempt, request: PastRequest, clock_offset_s: float) -> bool:
-    assert attempt.closed_at is not None
-    sent_at = request.sent_at - clock_offset_s
-    return attempt.submitting_at - CONTROL_HOURS_S <= sent_at <= attempt.closed_at + CONTROL_HOURS_S
 
 
 def _said(body: Mapping[str, Any], file_fields: frozenset[str]) -> str:

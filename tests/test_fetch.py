@@ -209,7 +209,7 @@ def test_an_empty_file_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "is_gone"), [(403, True), (404, True), (410, True), (401, False), (429, False), (503, False)]
+    ("code", "is_gone"), [(403, False), (404, True), (410, True), (401, False), (429, False), (503, False)]
 )
 def test_gone_is_told_from_trouble(tmp_path: Path, code: int, is_gone: bool) -> None:
     with pytest.raises(DownloadFailed) as caught:

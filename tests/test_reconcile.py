@@ -51,13 +51,15 @@ def judged(
     known: Sequence[str] = ("control",),
     asked_at: float = DUE,
     offset: float = 0.0,
+    offset_then: float | None = None,
     seed_field: str | None = "seed",
     open_posts: Sequence[Attempt] = (),
 ) -> dict[int, Verdict]:
+    then = offset if offset_then is None else offset_then  # fal's clock minus ours when the known ones were submitted
     verdicts = judge(
         [attempts] if isinstance(attempts, Attempt) else attempts,
         history,
-        known_ids=frozenset(known) & {request.request_id for request in history},
+        known={request.request_id: request.sent_at - then for request in history if request.request_id in known},
         file_fields=frozenset({"image_url", "end_image_url"}),
         seed_field=seed_field,
         asked_at=asked_at,
@@ -278,9 +280,21 @@ def test_without_a_seed_a_candidate_of_the_same_prompt_leaves_it_in_doubt(seed_f
     assert finding(attempt(body=UNSEEDED), past("r1", other), CONTROL, seed_field=seed_field) == "absent"
 
 
-def test_a_request_of_the_same_seed_that_is_no_candidate_is_nothing_against_it() -> None:
-    there = past("r1", {**BODY, "duration": "6"}, at=NOON + OPEN_S + SKEW_S + 1)
-    assert finding(attempt(), there, CONTROL) == "absent"
+@pytest.mark.parametrize("at", [NOON - 3000, NOON + OPEN_S + SKEW_S + 1, NOON + 5 * 3600])
+def test_an_unknown_request_of_the_same_seed_at_any_time_leaves_it_in_doubt(at: float) -> None:
+    assert finding(attempt(), past("r1", {**BODY, "duration": "6"}, at=at), CONTROL) == "unknown"
+    assert finding(attempt(), past("r1", at=at), CONTROL) == "unknown"
+
+
+@pytest.mark.parametrize("wrong_by", [-1800.0, -300.0, 300.0, 600.0])
+def test_a_clock_that_was_set_since_is_read_off_a_request_of_the_same_hours(wrong_by: float) -> None:
+    # Our clock was wrong by `wrong_by` when both were submitted, and is right now: today's offset is 0.
+    ours, control = past("r1", at=NOON + 1 - wrong_by), past("control", {"prompt": "x"}, at=NOON + 30 - wrong_by)
+    assert found(attempt(), ours, control, offset_then=-wrong_by) == "r1"
+
+
+def test_a_clock_that_was_set_since_and_no_request_to_read_it_off_proves_nothing() -> None:
+    assert finding(attempt(), past("r1", at=NOON + 301)) == "unknown"
 
 
 def test_a_candidate_without_its_input_leaves_it_in_doubt() -> None:
@@ -301,8 +315,8 @@ def test_without_a_control_it_stays_in_doubt() -> None:
     [
         (NOON - CONTROL_HOURS_S - 1, "unknown"),
         (NOON - CONTROL_HOURS_S, "absent"),
-        (NOON + OPEN_S + CONTROL_HOURS_S, "absent"),
-        (NOON + OPEN_S + CONTROL_HOURS_S + 1, "unknown"),
+        (NOON + CONTROL_HOURS_S, "absent"),
+        (NOON + CONTROL_HOURS_S + 1, "unknown"),
     ],
 )
 def test_a_control_is_of_the_same_hours(sent_at: float, expected: str) -> None:

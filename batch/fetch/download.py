@@ -220,7 +220,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 def _extent(url: str, response: httpx.Response, start: int) -> tuple[int, int | None]:
     """Where the body begins in the file, and how long the whole file is, where the server says it."""
     code, headers = response.status_code, response.headers
-    if code in (403, 404, 410):
+    if code in (404, 410):  # not 403: a proxy or a limit in between says that too
         raise DownloadFailed(f"{_shown(url)}: the server answers {code}: gone", is_gone=True)
     if code == 416 and start:
         raise _StartOver

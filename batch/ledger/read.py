@@ -305,13 +305,14 @@ class LedgerReader:
         found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
         return [(_attempt(row), row["seen_request_id"]) for row in found]
 
-    def known_request_ids(self, request_ids: Iterable[str]) -> frozenset[str]:
-        """Which of these ids an attempt of this ledger has."""
-        known = set()
+    def known_requests(self, request_ids: Iterable[str]) -> dict[str, float]:
+        """Those of these ids that an attempt of this ledger has, each with the time of its submit."""
+        known = {}
         for request_id in request_ids:
-            if self._db.execute("SELECT 1 FROM attempt WHERE request_id = ?", (request_id,)).fetchone():
-                known.add(request_id)
-        return frozenset(known)
+            found = self._db.execute("SELECT submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
+            if found is not None:
+                known[request_id] = float(found["submitting_at"])
+        return known
 
     def job(self, job_id: int) -> OpenJob:
         """One job with its newest attempt."""

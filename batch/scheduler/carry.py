@@ -29,7 +29,10 @@ __all__ = ["Carrier"]
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
-GONE_TRIES, GONE_AFTER_S = 5, 300.0  # what fal says is gone is asked for so often and so long before it is called lost
+GONE_TRIES, GONE_AFTER_S = 5, 24 * 3600.0
+"""What fal says is gone is asked for this often, over minutes, and for a day, before it is called lost. A proxy or an
+incident can say the same for a while."""
+GONE_CAUSES = frozenset({"file_gone", "result_gone"})
 
 
 class Carrier:
@@ -227,11 +230,14 @@ class Carrier:
         return (await self._fal.result(job.endpoint, job.ticket)).result
 
     def _is_gone(self, job: OpenJob, cause: str, since: float | None) -> bool:
-        """Whether what was paid for has been missing so often and so long that it is lost."""
+        """Whether what was paid for has been missing so often and so long that it is lost. Until then it is paid, fetch
+        later: a loss is for good, because only `retry` goes on from there, and pays again."""
         is_old = since is not None and self._clock() - since >= GONE_AFTER_S
         return is_old and job.cause == cause and job.failures >= GONE_TRIES
 
     def _postpone(self, job: OpenJob, cause: str, message: str, *, retry_after_s: float | None = None) -> None:
         failures = job.failures + 1 if job.cause == cause else 1
-        due_at = self._clock() + retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s)
+        is_long = cause in GONE_CAUSES  # five tries must take minutes, or one bad minute would be the end of a result
+        delay = retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s, is_long=is_long)
+        due_at = self._clock() + delay
         self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message)

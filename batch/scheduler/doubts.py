@@ -12,7 +12,7 @@ from batch import reconcile
 from batch.endpoints import Endpoint
 from batch.errors import Action, CallFailed
 from batch.fal import FalClient
-from batch.jobs import Attempt, PastRequest, canonical_json
+from batch.jobs import Attempt, PastRequest
 from batch.ledger import Ledger
 from batch.reconcile import Finding, Verdict
 from batch.scheduler.options import RunOptions
@@ -48,7 +48,8 @@ class Doubts:
         self._posting = posting
         self._wake = wake
         self._doubt = anyio.Event()
-        self._judged_at: dict[int, float] = {}  # when the history was last asked about an attempt
+        self._judged_at: dict[int, float] = {}  # when the history last answered about an attempt
+        self._next_look_at = math.inf
         self.trouble: str | None = None  # why the history could not be asked
 
     def doubted(self) -> None:
@@ -59,34 +60,43 @@ class Doubts:
         """When the history can say more, and about how many; None where that is not worth waiting for.
 
         Twice for each attempt: when it must show if it was taken (a run ends only after that look), and when its
-        absence can be proved, if that is soon enough.
+        absence can be proved, if that is soon enough. Where that moment has passed and the history has not answered
+        since, it is the next look.
         """
         now = self._clock()
         patience = math.inf if self._options.waits_for_proof else PROOF_PATIENCE_S
         moments = []
         for attempt, _ in self._ledger.in_doubt(self._campaign_id):
-            judged_at = self._judged_at.get(attempt.id, -math.inf)
-            shows_by = (attempt.closed_at or now) + self._options.history_delay_s + LOOK_MARGIN_S
-            proof = self._proof_of(attempt)
-            if shows_by > judged_at:
-                moments.append(shows_by)
-            elif proof > judged_at and proof <= now + patience:
-                moments.append(proof)
-        soon = [moment for moment in moments if moment > now - PROOF_PATIENCE_S]  # else the history does not answer
-        return (min(soon), len(soon)) if soon else None
+            moment = self._next_moment(attempt)
+            if moment is not None and now - PROOF_PATIENCE_S < moment <= now + max(patience, self._shows_in_s):
+                moments.append(moment)
+        if not moments:
+            return None
+        return (min(moments) if min(moments) > now else self._next_look_at), len(moments)
 
-    def _proof_of(self, attempt: Attempt) -> float:
-        return reconcile.proof_due_at(attempt, self._options.history_delay_s)
+    @property
+    def _shows_in_s(self) -> float:
+        """How long after its POST a request that was taken must show in the history."""
+        return self._options.history_delay_s + LOOK_MARGIN_S
+
+    def _next_moment(self, attempt: Attempt) -> float | None:
+        """The next time at which the history can say more about the attempt than it has; None when it has said all."""
+        assert attempt.closed_at is not None
+        judged_at = self._judged_at.get(attempt.id, -math.inf)
+        moments = (attempt.closed_at + self._shows_in_s, reconcile.proof_due_at(attempt, self._options.history_delay_s))
+        return next((moment for moment in moments if moment > judged_at), None)
 
     async def watch(self) -> None:
+        """Ask again and again while anything is in doubt: soon, then ever more rarely, and when it can say more."""
         pause = RECONCILE_FIRST_S
         while True:
             now = self._clock()
-            doubtful = [attempt for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
-            answer = self.next_answer()
-            due = [answer[0] - now] if answer is not None and answer[0] > now else []
             self._doubt = anyio.Event()
-            with anyio.move_on_after(min([pause, *due]) + 0.5 if doubtful else math.inf) as waited:
+            moments = [self._next_moment(attempt) for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
+            open_moments = [moment for moment in moments if moment is not None]
+            due_at = min([moment for moment in open_moments if moment > now], default=math.inf)
+            self._next_look_at = min(now + pause, due_at) + 0.5 if open_moments else math.inf
+            with anyio.move_on_after(self._next_look_at - now) as waited:
                 await self._doubt.wait()
             pause = min(pause * 2, RECONCILE_MAX_S) if waited.cancelled_caught else RECONCILE_FIRST_S
             if waited.cancelled_caught:
@@ -94,13 +104,13 @@ class Doubts:
 
     async def reconcile(self) -> None:
         """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history."""
-        doubtful = self._ledger.in_doubt(self._campaign_id)
-        for attempt, seen_request_id in doubtful:
+        for attempt, seen_request_id in self._ledger.in_doubt(self._campaign_id):
             if seen_request_id is not None:
                 await self._ask_for_seen(attempt, seen_request_id)
         by_endpoint: dict[str, list[Attempt]] = {}
         for attempt, _ in self._ledger.in_doubt(self._campaign_id):
-            by_endpoint.setdefault(attempt.endpoint, []).append(attempt)
+            if self._next_moment(attempt) is not None:
+                by_endpoint.setdefault(attempt.endpoint, []).append(attempt)
         for endpoint_id, attempts in by_endpoint.items():
             try:
                 await self._ask_history(endpoint_id, attempts)
@@ -126,37 +136,47 @@ class Doubts:
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
             history = await self._history(endpoint_id, attempts, asked_at)
-        # load-bearing: a POST that is open now may show in the history before its answer is in the ledger, so an
-        # attempt in doubt that says the same is not judged while it is.
-        open_bodies = {canonical_json(posting.body) for posting in self._posting().values()}
-        judged = [attempt for attempt in attempts if canonical_json(attempt.body) not in open_bodies]
         verdicts = reconcile.judge(
-            judged,
+            [*attempts, *self._neighbours(attempts)],
             history,
-            known_ids=self._ledger.known_request_ids(past.request_id for past in history),
+            known=self._ledger.known_requests(past.request_id for past in history),
             file_fields=frozenset(field.name for field in endpoint.fields if field.is_file),
             seed_field=endpoint.seed_field,
             asked_at=asked_at,
             history_delay_s=self._options.history_delay_s,
             clock_offset_s=self._fal.clock_offset_s,
+            open_posts=tuple(self._posting().values()),
         )
-        self._write_down(endpoint_id, verdicts, asked_at)
+        for verdict in verdicts:
+            self._write_down(verdict, asked_at)
 
     async def _history(self, endpoint_id: str, attempts: list[Attempt], asked_at: float) -> list[PastRequest]:
-        """The endpoint's requests from an hour before the oldest attempt to now, by fal's clock as far as it is known."""
+        """The endpoint's requests from an hour before the oldest attempt to now, by fal's clock where it is known."""
         offset = self._fal.clock_offset_s
-        start = min(attempt.submitting_at for attempt in attempts) + offset - reconcile.HISTORY_BEFORE_S
+        oldest = max(min(attempt.submitting_at for attempt in attempts), asked_at - reconcile.HISTORY_KEPT_S)
+        start = oldest + offset - reconcile.HISTORY_BEFORE_S
         pages = self._fal.past_requests(endpoint_id, start=start, end=asked_at + offset + 1.0)
         return [replace(past, json_output=None) async for past in pages]
 
-    def _write_down(self, endpoint_id: str, verdicts: tuple[Verdict, ...], asked_at: float) -> None:
-        for verdict in verdicts:
-            self._judged_at[verdict.attempt.id] = asked_at
-            if verdict.finding is Finding.FOUND:
-                assert verdict.request is not None
-                ticket = self._fal.ticket(endpoint_id, verdict.request.request_id)
-                self._ledger.adopted(verdict.attempt, ticket, why=verdict.reason)
-            elif verdict.finding is Finding.ABSENT:
-                self._ledger.proved_absent(verdict.attempt, why=verdict.reason)
-            else:
-                self._ledger.still_in_doubt(verdict.attempt, why=verdict.reason)
+    def _neighbours(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Other attempts in doubt (of other campaigns) that the same requests could belong to: judged together, or one
+        would be given what is the other's."""
+        ours = {attempt.id for attempt in attempts}
+        since = min(attempt.submitting_at for attempt in attempts) - reconcile.HISTORY_BEFORE_S
+        everybody = [attempt for attempt, _ in self._ledger.in_doubt()]
+        return [
+            other
+            for other in everybody
+            if other.id not in ours and other.endpoint == attempts[0].endpoint and other.submitting_at >= since
+        ]
+
+    def _write_down(self, verdict: Verdict, asked_at: float) -> None:
+        self._judged_at[verdict.attempt.id] = asked_at
+        if verdict.finding is Finding.FOUND:
+            assert verdict.request is not None
+            ticket = self._fal.ticket(verdict.attempt.endpoint, verdict.request.request_id)
+            self._ledger.adopted(verdict.attempt, ticket, why=verdict.reason)
+        elif verdict.finding is Finding.ABSENT:
+            self._ledger.proved_absent(verdict.attempt, why=verdict.reason)
+        else:
+            self._ledger.still_in_doubt(verdict.attempt, why=verdict.reason)

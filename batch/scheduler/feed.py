@@ -60,6 +60,7 @@ class Scheduler:
         self._wake = anyio.Event()
         self._live: set[int] = set()  # jobs that have a coroutine
         self._late_since: float | None = None
+        self._said_for: float | None = None
 
         self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up)
         self._submitter = Submitter(
@@ -192,9 +193,11 @@ class Scheduler:
         if answer is None:
             return None
         due_at, count = answer
-        now = self._clock()
-        self._progress.say(f"{count} in doubt: fal's history can say more in {max(1, round(due_at - now))} s")
-        return max(due_at, now) + 1.0
+        if due_at != self._said_for:
+            self._said_for = due_at
+            seconds = max(1, round(due_at - self._clock()))
+            self._progress.say(f"{count} in doubt: fal's history can say more in {seconds} s")
+        return due_at + 1.0
 
     def _wake_up(self) -> None:
         self._wake.set()
