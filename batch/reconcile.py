@@ -17,7 +17,10 @@ Found attempts are adopted, absent ones planned again free of charge, anything e
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import enum
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,11 +85,15 @@ def judge(
     """
     attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
     requests = list(history)
-    strangers = [request for request in requests if request.request_id not in known]
-    controls = {a.id: _controls(a, requests, known) for a in attempts}
-    offsets = {a.id: _offset_then(a, controls[a.id], known, clock_offset_s) for a in attempts}
-    found = _match(attempts, strangers, file_fields=file_fields, offsets=offsets)
+    strangers = sorted((r for r in requests if r.request_id not in known), key=lambda r: (r.sent_at, r.request_id))
+    ours = sorted((known[r.request_id], r.sent_at) for r in requests if r.request_id in known)
+    controls = {a.id: _control(a, ours) for a in attempts}
+    windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in attempts}
+    found = _match(attempts, strangers, file_fields=file_fields, windows=windows)
     taken = {request.request_id for request in found.values()}
+    left = [request for request in strangers if request.request_id not in taken]
+    hidden_at = [request.sent_at for request in left if request.json_input is None]
+    shown = {name: _values(left, name) for name in {seed_field, "prompt"} if name is not None}
     verdicts = []
     for attempt in attempts:
         if attempt.id in found:
@@ -94,12 +101,15 @@ def judge(
             reason = f"found in fal's history as {request.request_id}"
             verdicts.append(Verdict(attempt=attempt, finding=Finding.FOUND, reason=reason, request=request))
             continue
+        start, end = windows[attempt.id]
+        name = seed_field if seed_field is not None and seed_field in attempt.body else "prompt"
         doubt = _doubt_of_absence(
             attempt,
-            [request for request in strangers if request.request_id not in taken],
-            has_control=bool(controls[attempt.id]),
-            offset_s=offsets[attempt.id],
-            seed_field=seed_field,
+            is_hidden=any(start <= sent_at <= end for sent_at in hidden_at),
+            # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no
+            # candidate, and "its seed was never seen" must not become true by that.
+            is_shown=canonical_json(attempt.body.get(name)) in shown[name],
+            has_control=controls[attempt.id] is not None,
             asked_at=asked_at,
             history_delay_s=history_delay_s,
         )
@@ -110,25 +120,16 @@ def judge(
 
 
 def _doubt_of_absence(
-    attempt: Attempt,
-    strangers: Sequence[PastRequest],
-    *,
-    has_control: bool,
-    offset_s: float,
-    seed_field: str | None,
-    asked_at: float,
-    history_delay_s: float,
+    attempt: Attempt, *, is_hidden: bool, is_shown: bool, has_control: bool, asked_at: float, history_delay_s: float
 ) -> str | None:
     """Why the attempt is not proved absent, in words; None when it is proved."""
     if asked_at - attempt.submitting_at > HISTORY_KEPT_S:
         return "it is older than the 29 days that fal's history proves anything about"
     if asked_at < proof_due_at(attempt, history_delay_s):
         return "it may still start, run, or not show in fal's history yet"
-    if any(request.json_input is None and _is_candidate(attempt, request, offset_s) for request in strangers):
+    if is_hidden:
         return "the history hides the input of a request that it could be"
-    # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no candidate,
-    # and "its seed was never seen" must not become true by that.
-    if any(_could_be(attempt, request, seed_field) for request in strangers):
+    if is_shown:
         return (
             "the history shows a request with its seed (or prompt) that differs otherwise, or was sent at another time"
         )
@@ -137,21 +138,24 @@ def _doubt_of_absence(
     return None
 
 
-def _controls(attempt: Attempt, requests: Sequence[PastRequest], known: Mapping[str, float]) -> list[PastRequest]:
-    """Requests of ours in the answer that were submitted in the same hours, the nearest first."""
-    ours = [request for request in requests if request.request_id in known]
-    near = [r for r in ours if abs(known[r.request_id] - attempt.submitting_at) <= CONTROL_HOURS_S]
-    return sorted(near, key=lambda r: abs(known[r.request_id] - attempt.submitting_at))
+def _control(attempt: Attempt, ours: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Of the requests of ours in the answer (submitted by our clock, sent by fal's; ascending) the nearest of the same
+    hours."""
+    place = bisect.bisect(ours, (attempt.submitting_at, math.inf))
+    near = [one for one in ours[max(0, place - 1) : place + 1] if _distance(attempt, one) <= CONTROL_HOURS_S]
+    return min(near, key=lambda one: _distance(attempt, one), default=None)
 
 
-def _offset_then(
-    attempt: Attempt, controls: Sequence[PastRequest], known: Mapping[str, float], clock_offset_s: float
-) -> float:
-    """fal's clock minus ours at the time of the attempt, read off the nearest request that both have a time for: our
-    clock may have been set since. Without one, today's."""
-    if not controls:
-        return clock_offset_s
-    return controls[0].sent_at - known[controls[0].request_id]
+def _distance(attempt: Attempt, ours: tuple[float, float]) -> float:
+    return abs(ours[0] - attempt.submitting_at)
+
+
+def _window(attempt: Attempt, control: tuple[float, float] | None, clock_offset_s: float) -> tuple[float, float]:
+    """From when to when, by fal's clock, a request of the attempt was sent. What our clock was worth at the time is
+    read off the control, because it may have been set since; without one, today's offset has to do."""
+    assert attempt.closed_at is not None
+    offset = clock_offset_s if control is None else control[1] - control[0]
+    return attempt.submitting_at + offset - SKEW_S, attempt.closed_at + offset + SKEW_S
 
 
 def _match(
@@ -159,7 +163,7 @@ def _match(
     strangers: Sequence[PastRequest],
     *,
     file_fields: frozenset[str],
-    offsets: Mapping[int, float],
+    windows: Mapping[int, tuple[float, float]],
 ) -> dict[int, PastRequest]:
     """Which attempt is which request. Equal attempts are interchangeable and get theirs in order of time; attempts that
     differ in their files alone are told apart by those, and where that is impossible none of them is adopted. Those
@@ -167,32 +171,28 @@ def _match(
     groups: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in sorted(attempts, key=lambda attempt: -len(attempt.body)):
         groups[_said(attempt.body, file_fields)].append(attempt)
-    free = sorted((r for r in strangers if r.json_input is not None), key=lambda r: (r.sent_at, r.request_id))
+    times = [request.sent_at for request in strangers]
     found: dict[int, PastRequest] = {}
+    taken: set[str] = set()
     for group in groups.values():
         for must_equal_files in (True, False):
             open_ones = [attempt for attempt in sorted(group, key=_age) if attempt.id not in found]
             if not must_equal_files and len({canonical_json(attempt.body) for attempt in open_ones}) > 1:
                 break  # a rewritten file cannot say which of them it was
             for attempt in open_ones:
-                for request in free:
-                    if _is_candidate(attempt, request, offsets[attempt.id]) and _is_same(
-                        attempt.body, request.json_input or {}, frozenset() if must_equal_files else file_fields
+                start, end = windows[attempt.id]
+                for request in strangers[bisect.bisect_left(times, start) : bisect.bisect_right(times, end)]:
+                    if request.request_id not in taken and _is_same(
+                        attempt.body, request.json_input, frozenset() if must_equal_files else file_fields
                     ):
                         found[attempt.id] = request
-                        free.remove(request)
+                        taken.add(request.request_id)
                         break
     return found
 
 
-def _is_candidate(attempt: Attempt, request: PastRequest, offset_s: float) -> bool:
-    assert attempt.closed_at is not None
-    sent_at = request.sent_at - offset_s
-    return attempt.submitting_at - SKEW_S <= sent_at <= attempt.closed_at + SKEW_S
-
-
-def _is_same(body: Mapping[str, Any], json_input: Mapping[str, Any], except_fields: frozenset[str]) -> bool:
-    return all(
+def _is_same(body: Mapping[str, Any], json_input: Mapping[str, Any] | None, except_fields: frozenset[str]) -> bool:
+    return json_input is not None and all(
         name in json_input and _is_equal(json_input[name], value)
         for name, value in body.items()
         if name not in except_fields
@@ -206,12 +206,18 @@ def _may_be_mistaken(attempt: Attempt, other: Attempt, file_fields: frozenset[st
     return attempt.endpoint == other.endpoint and is_alike
 
 
-def _could_be(attempt: Attempt, request: PastRequest, seed_field: str | None) -> bool:
-    field = seed_field if seed_field is not None and seed_field in attempt.body else "prompt"
-    return _is_equal((request.json_input or {}).get(field), attempt.body.get(field))
+def _values(requests: Iterable[PastRequest], name: str) -> frozenset[str]:
+    """Every value that the requests have in this field (null where they leave it out)."""
+    values = set()
+    for request in requests:
+        with contextlib.suppress(ValueError):  # as in `_is_equal`
+            values.add(canonical_json((request.json_input or {}).get(name)))
+    return frozenset(values)
 
 
 def _is_equal(one: object, other: object) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
     try:
         return canonical_json(one) == canonical_json(other)
     except ValueError:  # NaN or Infinity, which a stranger's request may hold, equals nothing

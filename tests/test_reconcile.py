@@ -293,6 +293,19 @@ def test_a_clock_that_was_set_since_is_read_off_a_request_of_the_same_hours(wron
     assert found(attempt(), ours, control, offset_then=-wrong_by) == "r1"
 
 
+def test_it_is_read_off_the_nearest_one_not_off_one_from_before_the_clock_was_set() -> None:
+    verdicts = judge(
+        [attempt()],
+        [past("before", {}, at=NOON - 2000), past("after", {}, at=NOON + 7260), past("ours", at=NOON + 7201)],
+        known={"before": NOON - 2000, "after": NOON + 60},
+        file_fields=frozenset(),
+        seed_field="seed",
+        asked_at=DUE,
+        history_delay_s=DELAY_S,
+    )
+    assert [verdict.request and verdict.request.request_id for verdict in verdicts] == ["ours"]
+
+
 def test_a_clock_that_was_set_since_and_no_request_to_read_it_off_proves_nothing() -> None:
     assert finding(attempt(), past("r1", at=NOON + 301)) == "unknown"
 
@@ -335,6 +348,18 @@ def test_an_attempt_older_than_twenty_nine_days_stays_in_doubt(age_days: float, 
 
 def test_an_old_attempt_is_still_found_when_it_shows() -> None:
     assert found(attempt(), past("r1"), asked_at=NOON + 40 * 86400) == "r1"
+
+
+def test_a_night_of_requests_is_judged_each_by_its_own() -> None:
+    bodies = [{**BODY, "seed": 1000 + n} for n in range(300)]
+    doubtful = [attempt(n + 1, body, at=NOON + n) for n, body in enumerate(bodies)]
+    taken = [past(f"r{n}", bodies[n], at=NOON + n + 2) for n in range(0, 300, 2)]
+    others = [past(f"other{n}", {**BODY, "seed": n}, at=NOON + n / 10) for n in range(900)]
+    verdicts = judged(doubtful, *others, *reversed(taken), CONTROL)
+    for n in range(300):
+        expected = (Finding.FOUND, f"r{n}") if n % 2 == 0 else (Finding.ABSENT, None)
+        verdict = verdicts[n + 1]
+        assert (verdict.finding, verdict.request and verdict.request.request_id) == expected
 
 
 def test_every_attempt_gets_a_verdict_with_a_reason_in_their_order() -> None:
