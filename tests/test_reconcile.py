@@ -355,7 +355,7 @@ def test_a_night_of_requests_is_judged_each_by_its_own() -> None:
     doubtful = [attempt(n + 1, body, at=NOON + n) for n, body in enumerate(bodies)]
     taken = [past(f"r{n}", bodies[n], at=NOON + n + 2) for n in range(0, 300, 2)]
     others = [past(f"other{n}", {**BODY, "seed": n}, at=NOON + n / 10) for n in range(900)]
-    verdicts = judged(doubtful, *others, *reversed(taken), CONTROL)
+    verdicts = judged(doubtful, *others, *reversed(taken), CONTROL, asked_at=DUE + 300)
     for n in range(300):
         expected = (Finding.FOUND, f"r{n}") if n % 2 == 0 else (Finding.ABSENT, None)
         verdict = verdicts[n + 1]
