@@ -113,7 +113,7 @@ def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
 @click.option(
     "--in-doubt",
     is_flag=True,
-    help="Also submit jobs in doubt again, without knowing whether fal took them: those may be paid twice.",
+    help="Also submit jobs in doubt again that fal's history does not show; they may be paid twice.",
 )
 @_options(*_WHERE, *_HOW)
 def retry_command(manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, **flags: Any) -> int:
@@ -194,7 +194,7 @@ def serve_command(port: int, runners: int, **flags: Any) -> int:
 def main() -> NoReturn:
     """The entry point: runs a command and leaves with its exit code; only a fault of ours shows a traceback."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="fal-batch", standalone_mode=False)
     except click.exceptions.Exit as exc:
         code = exc.exit_code
     except click.Abort:
@@ -250,7 +250,7 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
     report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
     if settings.json:
         _print_json(_report_json(report))
-    for line in _end_lines(report, is_rehearsal=settings.local):
+    for line in _end_lines(report, manifest, flags, is_rehearsal=settings.local):
         if report.exit_code or not settings.quiet:
             _say(line)
     return report.exit_code
@@ -383,12 +383,14 @@ def _totals_lines(report: run.StatusReport | run.RunReport, *, is_rehearsal: boo
         money += f", {usd(totals.reserved_micros)} reserved"
     if totals.in_doubt_micros:
         money += f", {usd(totals.in_doubt_micros)} in doubt"
+    if totals.given_up:
+        money += f", perhaps {usd(totals.given_up_micros)} for {_count(totals.given_up, 'submit')} given up in doubt"
     if totals.unpriced_attempts:
         money += f", {totals.unpriced_attempts} attempts of unknown price"
     return [*lines, money, f"  files: {outputs}"]
 
 
-def _end_lines(report: run.RunReport, *, is_rehearsal: bool) -> list[str]:
+def _end_lines(report: run.RunReport, manifest: Path, flags: Mapping[str, Any], *, is_rehearsal: bool) -> list[str]:
     lines = []
     if report.ending is None:
         lines.append("nothing to do: no request was made")
@@ -397,20 +399,28 @@ def _end_lines(report: run.RunReport, *, is_rehearsal: bool) -> list[str]:
     if report.ending is not None:
         lines += report.ending.notes
     lines += _totals_lines(report, is_rehearsal=is_rehearsal)
-    return [*lines, *_next_lines(report)]
+    return [*lines, *_next_lines(report, manifest, flags)]
 
 
-def _next_lines(report: run.RunReport) -> list[str]:
-    """The exact command to go on with."""
-    again = shlex.join(["fal-batch", *sys.argv[1:]])
-    retry = shlex.join(["fal-batch", "retry", *sys.argv[2:]]) if len(sys.argv) > 2 else again
+def _next_lines(report: run.RunReport, manifest: Path, flags: Mapping[str, Any]) -> list[str]:
+    """The exact command to go on with. Never one that would pay again by being typed again: that is `run`."""
+    go_on, retry = _typed("run", manifest, flags), _typed("retry", manifest, flags)
     if report.exit_code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
-        return [f"to go on: {again}"]
+        return [f"to go on: {go_on}"]
     if report.exit_code == 5:
-        return [f"to look again: {again}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
+        return [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
     if report.exit_code == 3:
         return [f"to try the failed ones again: {retry}"]
     return []
+
+
+def _typed(verb: str, manifest: Path, flags: Mapping[str, Any]) -> str:
+    """A command line with the same options."""
+    words = ["fal-batch", verb, str(manifest)]
+    for name, value in flags.items():
+        if value is not None:
+            words += [OPTIONS[name].flag] if OPTIONS[name].is_flag else [OPTIONS[name].flag, str(value)]
+    return shlex.join(words)
 
 
 def _failed(exc: FalBatchError) -> int:

@@ -63,6 +63,7 @@ async def run_line(
     progress: Progress,
     on_ready: Callable[[Any], None] = lambda scheduler: None,
     only_reconcile: bool = False,
+    give_up: frozenset[int] = frozenset(),
 ) -> Ending | None:
     """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
     from batch import endpoints, fal, fetch
@@ -92,6 +93,7 @@ async def run_line(
         run_timeout_s=settings.run_timeout,
         history_delay_s=settings.history_delay,
         waits_for_proof=settings.wait,
+        give_up=give_up,
     )
     scheduler = Scheduler(
         ledger=ledger,
@@ -117,8 +119,14 @@ async def run_line(
 
 
 async def carry_out(
-    settings: Settings, ledger: Ledger, campaign_id: int, cap: int | None, progress: Progress
+    settings: Settings,
+    ledger: Ledger,
+    campaign_id: int,
+    cap: int | None,
+    give_up: frozenset[int],
+    progress: Progress,
 ) -> Ending:
+    """A real run of one campaign, from its first signal handler to the last file."""
     import anyio
 
     from batch.scheduler import StopKind
@@ -151,6 +159,7 @@ async def carry_out(
                 run_blocking=_run_in_thread,
                 progress=progress,
                 on_ready=ready.append,
+                give_up=give_up,
                 **transports,
             )
             tasks.cancel_scope.cancel()

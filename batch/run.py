@@ -52,7 +52,7 @@ class Declined(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
     """Which jobs get a new attempt: failed and cancelled ones, of one cause or of some rows only where given, and with
-    `in_doubt` those in doubt too, which may then be paid twice."""
+    `in_doubt` those in doubt too that fal's history does not show: they may then be paid twice."""
 
     row_ids: tuple[str, ...] = ()
     cause: str | None = None
@@ -142,9 +142,8 @@ def run(
                 raise Declined
             for job_id in retried:
                 ledger.retried(job_id)
-            for attempt in given_up:
-                ledger.given_up(attempt, why="given up by `retry --in-doubt`")
-            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, progress)
+            give_up = frozenset(attempt.id for attempt in given_up)
+            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress)
         return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
 
 
@@ -177,7 +176,7 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
         campaign_id = ledger.campaign_id(manifest.name)
         if campaign_id is None:
             return Reconciled(before=0, adopted=0, absent=0, lines=())
-        left = ledger.doubt_what_a_crash_left()
+        ledger.doubt_what_a_crash_left()
         before = len(ledger.in_doubt(campaign_id))
         tally: dict[State, int] = {}
 
@@ -187,7 +186,6 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
         ledger.listener = count
         if before:
             line.on_a_loop(line.look, settings, ledger, campaign_id, progress)
-        assert left <= before, "what a crash left is in doubt now"
         return Reconciled(
             before=before,
             adopted=tally.get(State.SUBMITTED, 0),
@@ -264,6 +262,9 @@ def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[
     """The jobs to plan again and the attempts to give up, as `again` says; nothing is changed yet."""
     if again is None:
         return [], []
+    unknown = ledger.unknown_rows(campaign_id, again.row_ids)
+    if unknown:
+        raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
     retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
     if not again.in_doubt:
         return retried, []

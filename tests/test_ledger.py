@@ -214,9 +214,10 @@ def test_an_attempt_given_up_still_counts_because_fal_may_have_taken_it(tmp_path
         attempt = bring_to(ledger, 1, State.IN_DOUBT)
         assert attempt is not None
         ledger.given_up(attempt, why="asked for")
-        assert money(ledger) == (100, 0, 0)
+        assert (ledger.totals(1).given_up, ledger.totals(1).given_up_micros, *money(ledger)) == (1, 100, 0, 0, 0)
         claim(ledger, 1)
-        assert money(ledger) == (100, 100, 0)
+        assert money(ledger) == (0, 100, 0)
+        assert ledger.totals(1).exposure_micros == ledger.exposure_micros(1) == 200
     check_ledger(tmp_path)
 
 
@@ -518,7 +519,7 @@ def test_a_waiting_job_is_claimed_when_it_is_due_and_not_before(tmp_path: Path) 
         plan(ledger, make_row())
         ledger.unsent(claim(ledger, 1), due_at=100.0, cause="connect", message="no")
         assert ledger.claimable(1, now=99.9, limit=9) == []
-        assert ledger.next_due(1, frozenset({State.WAITING})) == 100.0
+        assert ledger.next_claim(1) == 100.0
         assert [job.id for job in ledger.claimable(1, now=100.0, limit=9)] == [1]
 
 
@@ -605,7 +606,7 @@ def test_a_retried_job_starts_with_a_clean_slate(tmp_path: Path) -> None:
         (job,) = tables(tmp_path)["job"]
     assert tuple(
         job[name] for name in ("state", "due_at", "failures", "verdicts", "fal_status", "cause", "message")
-    ) == ("planned", 0.0, 0, 0, None, None, None)
+    ) == ("planned", Clock().now, 0, 0, None, None, None)
 
 
 def test_failed_jobs_are_found_by_cause_and_by_row(tmp_path: Path) -> None:

@@ -193,11 +193,23 @@ def _endpoint_path(endpoint: str) -> str:
 
 
 def parsed_json(content: bytes) -> Any:
-    """The JSON value of a body, None when it is not JSON (or is null: no answer of fal's is)."""
+    """The JSON value of a body, None when it is not JSON (or is null: no answer of fal's is).
+
+    What strict JSON cannot hold is made harmless here, so that nothing below meets it: NaN and Infinity, which Python
+    back ends print, become null; half a surrogate pair, left by a text cut in the middle, the replacement character.
+    """
     try:
-        return json.loads(content)
+        return _whole_text(json.loads(content, parse_constant=lambda _: None))
     except (ValueError, RecursionError):
         return None
+
+
+def _whole_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole_text(name): _whole_text(child) for name, child in value.items()}
+    return [_whole_text(child) for child in value] if isinstance(value, list) else value
 
 
 def parsed_request_id(value: object) -> str | None:

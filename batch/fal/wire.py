@@ -18,6 +18,7 @@ from batch.fal.protocol import Answer, Hosts, origin, parsed_http_date
 
 __all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "http_client", "read_body"]
 
+CLOCK_OFFSET_S_MAX = 7 * 86400.0  # a Date further off is a broken cache's, not a clock's
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 CALL_DEADLINE_S = 60.0
@@ -118,7 +119,7 @@ class Wire:
     def note_date(self, headers: Mapping[str, str]) -> None:
         """Learns fal's clock from an answer's Date: whole seconds, so an offset within one second is noise."""
         theirs = parsed_http_date(headers.get("date"))
-        if theirs is not None:
+        if theirs is not None and abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX:
             self.clock_offset_s = float(round(theirs - self.clock()))
 
     def safe(self, text: str) -> str:

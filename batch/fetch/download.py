@@ -98,7 +98,7 @@ class Fetcher:
                     media_type = await self._transfer(url, part, expected_bytes, resume=True)
                 except _StartOver:
                     media_type = await self._transfer(url, part, expected_bytes, resume=False)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, UnicodeError) as exc:
             raise DownloadFailed(f"{_shown(url)}: {type(exc).__name__}: {exc}".rstrip(": ")) from exc
         with disk_trouble(part):
             size_bytes = part.stat().st_size

@@ -31,6 +31,11 @@ _WANTED = (
 )
 _IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"
 _EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
+# Word for word the conditions of the partial indexes, or SQLite does not use them.
+_FRESH = "job.state = 'planned' AND job.due_at = 0"
+_AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
+_FOLLOWING = "job.state IN ('submitted', 'completed')"
+_NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class OpenJob:
     take: int
     price_micros: int | None
     state: State
+    due_at: float
     cause: str | None
     failures: int
     verdicts: int
@@ -89,11 +95,13 @@ class CampaignTotals:
     reserved_micros: int
     in_doubt_micros: int
     unpriced_attempts: int
+    given_up: int
+    given_up_micros: int
 
     @property
     def exposure_micros(self) -> int:
         """What counts against the cap."""
-        return self.settled_micros + self.reserved_micros + self.in_doubt_micros
+        return self.settled_micros + self.reserved_micros + self.in_doubt_micros + self.given_up_micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,25 +280,40 @@ class LedgerReader:
 
     def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
         """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""
-        where = f"job.state IN ('submitted', 'completed') AND job.due_at <= :now AND {_EVER_WANTED}"
+        where = f"{_FOLLOWING} AND job.due_at <= :now AND {_EVER_WANTED}"
         return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
 
-    def claimable(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
-        """Jobs that a row of the newest reading wants and that may be submitted now, in the order they were planned."""
-        where = f"job.state IN ('planned', 'waiting') AND job.due_at <= :now AND {_WANTED}"
-        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
+    def claimable(
+        self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = (), after_id: int = 0
+    ) -> list[OpenJob]:
+        """Jobs that a row of the newest reading wants and that may be submitted now: first those that were tried
+        before, then the fresh ones numbered above `after_id`, in the order they were planned.
 
-    def next_due(self, campaign_id: int, states: frozenset[State], *, except_ids: Sequence[int] = ()) -> float | None:
-        """When the earliest job in one of `states` is due; None where there is none."""
-        wanted = _WANTED if states <= {State.PLANNED, State.WAITING} else _EVER_WANTED
-        marks = ", ".join(f"'{state.value}'" for state in sorted(states, key=lambda state: state.value))
-        names = {
-            "campaign": campaign_id,
-            "reading": self.reading(campaign_id),
-            "except_ids": json.dumps(list(except_ids)),
-        }
-        query = f"""SELECT due_at FROM job WHERE state IN ({marks}) AND {wanted}
-            AND id NOT IN (SELECT value FROM json_each(:except_ids)) ORDER BY due_at LIMIT 1"""
+        A caller that remembers how far it came does not make the ledger walk over what nobody wants any more each time.
+        """
+        again = self._open_jobs(
+            f"{_AGAIN} AND job.due_at <= :now AND {_WANTED}", campaign_id, now=now, limit=limit, except_ids=except_ids
+        )
+        fresh = f"{_FRESH} AND job.id > {int(after_id)} AND {_WANTED}"
+        return again + self._open_jobs(
+            fresh, campaign_id, now=now, limit=limit - len(again), except_ids=except_ids, order="job.id"
+        )
+
+    def next_claim(self, campaign_id: int, *, except_ids: Sequence[int] = (), after_id: int = 0) -> float | None:
+        """When the earliest claimable job is due (0.0: now); None where there is none."""
+        if self._open_jobs(
+            f"{_FRESH} AND job.id > {int(after_id)} AND {_WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
+        ):
+            return 0.0
+        return self._first_due(f"{_AGAIN} AND {_WANTED}", campaign_id, except_ids)
+
+    def next_look(self, campaign_id: int, *, except_ids: Sequence[int] = ()) -> float | None:
+        """When the earliest accepted job is to be looked at; None where there is none."""
+        return self._first_due(f"{_FOLLOWING} AND {_EVER_WANTED}", campaign_id, except_ids)
+
+    def _first_due(self, where: str, campaign_id: int, except_ids: Sequence[int]) -> float | None:
+        names = self._names(campaign_id, except_ids)
+        query = f"SELECT due_at FROM job WHERE {where} AND {_NOT_EXCEPTED} ORDER BY job.due_at LIMIT 1"
         found = self._db.execute(query, names).fetchone()
         return None if found is None else float(found[0])
 
@@ -406,32 +429,44 @@ class LedgerReader:
         )
 
     def _money(self, campaign_id: int) -> dict[str, int]:
-        query = """SELECT sum(CASE WHEN is_settled THEN cost_micros ELSE 0 END),
+        query = """SELECT sum(CASE WHEN is_settled AND end_event != 'given_up' THEN cost_micros ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN cost_micros ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN cost_micros ELSE 0 END),
-              sum(cost_micros IS NULL)
+              sum(cost_micros IS NULL),
+              sum(CASE WHEN end_event = 'given_up' THEN cost_micros ELSE 0 END),
+              sum(end_event IS 'given_up')
             FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = ?"""
-        settled, reserved, in_doubt, unpriced = self._db.execute(query, (campaign_id,)).fetchone()
+        found = self._db.execute(query, (campaign_id,)).fetchone()
+        settled, reserved, in_doubt, unpriced, given_up_micros, given_up = found
         return {
             "settled_micros": settled or 0,
             "reserved_micros": reserved or 0,
             "in_doubt_micros": in_doubt or 0,
             "unpriced_attempts": unpriced or 0,
+            "given_up_micros": given_up_micros or 0,
+            "given_up": given_up or 0,
         }
 
     def _open_jobs(
-        self, where: str, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int]
+        self,
+        where: str,
+        campaign_id: int,
+        *,
+        now: float,
+        limit: int,
+        except_ids: Sequence[int],
+        order: str = "job.due_at, job.id",
     ) -> list[OpenJob]:
-        names = {
+        names = {**self._names(campaign_id, except_ids), "now": now, "limit": limit}
+        query = f"{_JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY {order} LIMIT :limit"
+        return [_open_job(row) for row in self._db.execute(query, names)]
+
+    def _names(self, campaign_id: int, except_ids: Sequence[int]) -> dict[str, object]:
+        return {
             "campaign": campaign_id,
             "reading": self.reading(campaign_id),
-            "now": now,
-            "limit": limit,
             "except_ids": json.dumps(list(except_ids)),
         }
-        query = f"""{_JOB_WITH_ATTEMPT} WHERE {where}
-            AND job.id NOT IN (SELECT value FROM json_each(:except_ids)) ORDER BY job.id LIMIT :limit"""
-        return [_open_job(row) for row in self._db.execute(query, names)]
 
     def _saved(self, job_id: int, attempt_id: int) -> tuple[Artifact, ...]:
         """The attempt's files under the names of the row that has most of them, in their order."""
@@ -453,8 +488,8 @@ class LedgerReader:
 
 # load-bearing: the job's columns stand first, because a name that both tables have reads as the first of them.
 _JOB_WITH_ATTEMPT = f"""
-    SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price, job.state,
-      job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
+    SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price,
+      job.state, job.due_at, job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}"""
 
 
@@ -504,6 +539,7 @@ def _open_job(row: sqlite3.Row) -> OpenJob:
         take=row["take"],
         price_micros=row["job_price"],
         state=State(row["state"]),
+        due_at=row["due_at"],
         cause=row["job_cause"],
         failures=row["failures"],
         verdicts=row["verdicts"],

@@ -44,16 +44,18 @@ CREATE TABLE job (                      -- what is wanted, and where it stands
   price_micros INTEGER CHECK (price_micros >= 0),
   state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ({_names(State)})),
   fal_status TEXT CHECK (fal_status IN ('IN_QUEUE', 'IN_PROGRESS', 'COMPLETED')),
-  due_at REAL NOT NULL DEFAULT 0,       -- not looked at before
+  due_at REAL NOT NULL DEFAULT 0,       -- not looked at before; 0 while nothing was tried yet
   failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- of looks and uploads, in a row
   verdicts INTEGER NOT NULL DEFAULT 0 CHECK (verdicts >= 0),  -- that fal did not bill, in a row
   cause TEXT,                           -- short stable name of what went wrong last
   message TEXT,                         -- the same for a person
   planned_at REAL NOT NULL
 );
-CREATE INDEX job_claimable ON job (id) WHERE state IN ('planned', 'waiting');
-CREATE INDEX job_following ON job (id) WHERE state IN ('submitted', 'completed');
-CREATE INDEX job_doubtful ON job (id) WHERE state IN ('submitting', 'in_doubt');
+CREATE INDEX job_fresh ON job (id) WHERE state = 'planned' AND due_at = 0;
+CREATE INDEX job_again ON job (due_at) WHERE state = 'waiting' OR (state = 'planned' AND due_at > 0);
+CREATE INDEX job_following ON job (due_at) WHERE state IN ('submitted', 'completed');
+CREATE INDEX job_submitting ON job (id) WHERE state = 'submitting';
+CREATE INDEX job_in_doubt ON job (id) WHERE state = 'in_doubt';
 CREATE TABLE row (                      -- a line of a manifest (one take of it) and the job it wants
   id INTEGER PRIMARY KEY,
   campaign_id INTEGER NOT NULL REFERENCES campaign (id),

@@ -33,6 +33,10 @@ SUBMIT_OPEN_S = 75.0
 """Longest time from the claim until the POST can reach fal no more: the submit's own deadline (60 s) and its grace. An
 attempt that a crash left behind is taken to have been open that long, or until it was found."""
 
+BUSY_S = 5.0
+"""How long a write waits for another program that holds the file (an editor with unsaved changes). SQLite waits on the
+event loop, so it must be less than a run has to leave when it is told to."""
+
 PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
 MESSAGE_CHARS_MAX = 500
 
@@ -46,7 +50,7 @@ def open_ledger(folder: Path, *, queue_url: str, command: str, clock: Callable[[
     """
     with lock.held(folder, command):
         try:
-            connection = sqlite3.connect(folder / LEDGER_NAME, isolation_level=None, timeout=30)
+            connection = sqlite3.connect(folder / LEDGER_NAME, isolation_level=None, timeout=BUSY_S)
         except sqlite3.Error as exc:
             raise _not_opened(folder, exc) from exc
         try:
@@ -224,7 +228,8 @@ class Ledger(LedgerReader):
 
     def released(self, attempt: Attempt, *, cause: str, message: str) -> None:
         """The account or the endpoint was refused: the job is as if it had never been claimed."""
-        self._move(attempt, Event.RELEASED, cause=cause, message=message, ends=True, cost=0)
+        due = {"due_at": self._clock()}
+        self._move(attempt, Event.RELEASED, cause=cause, message=message, ends=True, cost=0, job_set=due)
 
     def refused(self, attempt: Attempt, *, cause: str, message: str) -> None:
         """fal refused this very job at the submit: nothing was taken, and it will not be tried again by itself."""
@@ -285,11 +290,11 @@ class Ledger(LedgerReader):
 
     def proved_absent(self, attempt: Attempt, *, why: str) -> None:
         """It is proved that fal never took the attempt: planned again, free of charge."""
-        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=_AS_NEW)
+        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=self._as_new())
 
     def given_up(self, attempt: Attempt, *, why: str) -> None:
         """The user wants a new attempt without knowing of this one. Its price stays counted: fal may have taken it."""
-        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=_AS_NEW)
+        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=self._as_new())
 
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""
@@ -425,7 +430,7 @@ class Ledger(LedgerReader):
 
     def retried(self, job_id: int) -> None:
         """A failed or cancelled job is wanted again."""
-        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
+        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **self._as_new())
 
     def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
         """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
@@ -440,6 +445,12 @@ class Ledger(LedgerReader):
             "rows": json.dumps(list(row_ids)),
         }
         return [row[0] for row in self._db.execute(query, names)]
+
+    def unknown_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[str]:
+        """Those of these row ids that the newest reading does not have."""
+        query = "SELECT 1 FROM row WHERE campaign_id = ? AND reading = ? AND row_id = ?"
+        reading = self.reading(campaign_id)
+        return [i for i in row_ids if self._db.execute(query, (campaign_id, reading, i)).fetchone() is None]
 
     def jobs_of_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[int]:
         """The jobs that these rows of the newest reading want."""
@@ -546,6 +557,10 @@ class Ledger(LedgerReader):
         if found is None:
             raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
 
+    def _as_new(self) -> dict[str, object]:
+        """A job that is planned once more: due at once, but not among those that were never tried."""
+        return {"due_at": self._clock(), "failures": 0, "verdicts": 0, "fal_status": None}
+
     def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
         return {
             "request_id": ticket.request_id,
@@ -586,8 +601,6 @@ class Ledger(LedgerReader):
 
 
 _ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
-
-_AS_NEW: dict[str, object] = {"due_at": 0.0, "failures": 0, "verdicts": 0, "fal_status": None}
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

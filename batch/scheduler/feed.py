@@ -59,6 +59,8 @@ class Scheduler:
         self._scope = anyio.CancelScope()
         self._wake = anyio.Event()
         self._live: set[int] = set()  # jobs that have a coroutine
+        self._faults: dict[int, Exception] = {}  # jobs that a fault of ours has stopped
+        self._fresh_up_to = 0  # the fresh jobs up to this number have been started
         self._late_since: float | None = None
         self._said_for: float | None = None
 
@@ -102,12 +104,21 @@ class Scheduler:
                 self._ledger.doubt_what_a_crash_left()
                 self._ledger.looked_at_afresh(self._campaign_id)
                 await self._doubts.reconcile()
+                self._give_up()
                 tasks.start_soon(self._doubts.watch)
                 await self._feed(tasks)
                 tasks.cancel_scope.cancel()
             await self._saver.link_missing(self._campaign_id)
             await self._saver.tidy()
+        for fault in self._faults.values():
+            raise fault
         return Ending(stop=self._gate.stop, submitted=self._gate.submitted, notes=tuple(self._notes()))
+
+    def _give_up(self) -> None:
+        """What the user does not want to wait for, and fal's history has not just shown."""
+        for attempt, _ in self._ledger.in_doubt(self._campaign_id):
+            if attempt.id in self._options.give_up:
+                self._ledger.given_up(attempt, why="given up by `retry --in-doubt`")
 
     async def reconcile(self) -> None:
         """Ask about the attempts in doubt, once."""
@@ -139,7 +150,11 @@ class Scheduler:
                 self._start(tasks, job)
         limit = min(self._gate.starts_left(), self._coroutines_left())
         if limit > 0:
-            for job in self._ledger.claimable(self._campaign_id, now=now, limit=limit, except_ids=self._busy()):
+            for job in self._ledger.claimable(
+                self._campaign_id, now=now, limit=limit, except_ids=self._busy(), after_id=self._fresh_up_to
+            ):
+                if job.due_at == 0:
+                    self._fresh_up_to = max(self._fresh_up_to, job.id)
                 self._start(tasks, job)
 
     def _start(self, tasks: anyio.abc.TaskGroup, job: OpenJob) -> None:
@@ -151,6 +166,10 @@ class Scheduler:
     async def _carry(self, job: OpenJob) -> None:
         try:
             await self._carrier.carry(job)
+        except Exception as exc:  # noqa: BLE001 - raised at the end of the run: one job's fault is not the others'
+            self._faults[job.id] = exc
+            message = f"a fault of fal-batch at job {job.key}; the others are followed and saved"
+            self._gate.stop_submitting(StopKind.TROUBLE, "fault", message)
         finally:
             self._live.discard(job.id)
             self._wake_up()
@@ -159,7 +178,7 @@ class Scheduler:
         return max(0, self._options.window + BACKLOG_MAX - len(self._live))
 
     def _busy(self) -> list[int]:
-        return [*self._live, *self._submitter.unusable]
+        return [*self._live, *self._faults, *self._submitter.unusable]
 
     def _next_moment(self) -> float | None:
         """With no coroutine left: when to look again at the latest; None when the run is over."""
@@ -173,13 +192,12 @@ class Scheduler:
     def _next_submit(self) -> float | None:
         if self._gate.stop is not None:
             return None
-        states = frozenset({State.PLANNED, State.WAITING})
-        due = self._ledger.next_due(self._campaign_id, states, except_ids=tuple(self._submitter.unusable))
+        due = self._ledger.next_claim(self._campaign_id, except_ids=self._busy(), after_id=self._fresh_up_to)
         return None if due is None else max(due, self._gate.hold_until)
 
     def _next_late_look(self, *, is_all_there_is: bool) -> float | None:
         """The next look at a paid result that could not be fetched; None when there is none, or patience is over."""
-        due = self._ledger.next_due(self._campaign_id, frozenset({State.SUBMITTED, State.COMPLETED}))
+        due = self._ledger.next_look(self._campaign_id, except_ids=self._busy())
         if due is None or not is_all_there_is:
             return due
         if self._late_since is None:
@@ -203,7 +221,8 @@ class Scheduler:
         self._wake.set()
 
     def _notes(self) -> list[str]:
-        notes = [f"not submitted: {why}" for why in list(dict.fromkeys(self._submitter.unusable.values()))[:NOTES_MAX]]
+        reasons = list(self._submitter.reasons.items())[:NOTES_MAX]
+        notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
         if self._doubts.trouble:
             notes.append(f"fal's history could not be asked: {self._doubts.trouble}")
         return notes

@@ -33,7 +33,8 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What the user set for this run. Times in seconds, money in micro-dollars."""
+    """What the user set for this run. Times in seconds, money in micro-dollars; `give_up` are attempts in doubt that
+    are submitted again unless fal's history shows them at the start."""
 
     concurrency: int
     limit: int | None = None
@@ -42,6 +43,7 @@ class RunOptions:
     run_timeout_s: float = 3600.0
     history_delay_s: float = 600.0
     waits_for_proof: bool = False
+    give_up: frozenset[int] = frozenset()
 
     @property
     def window(self) -> int:

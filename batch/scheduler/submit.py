@@ -23,7 +23,8 @@ UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the
 class Submitter:
     """Submits jobs of one campaign. `doubted` is called when one ends in doubt.
 
-    `posting` are the attempts whose POST is open; `unusable` the jobs that cannot be submitted in this run, and why.
+    `posting` are the attempts whose POST is open; `reasons` say why jobs could not be submitted in this run, and how
+    many. `unusable` are those of them that had been tried before: the others are not offered again anyway.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Submitter:
         self._doubted = doubted
         self._uploading: dict[str, anyio.Lock] = {}
         self.posting: dict[int, Attempt] = {}
-        self.unusable: dict[int, str] = {}
+        self.unusable: set[int] = set()
+        self.reasons: dict[str, int] = {}
 
     async def submit(self, job: OpenJob) -> bool:
         """Upload what the job sends, claim it, POST it once. Whether fal took it."""
@@ -75,6 +77,12 @@ class Submitter:
             return False
         finally:
             self.posting.pop(attempt.id, None)
+        if self._ledger.known_requests([ticket.request_id]):
+            # A gateway that repeats an old answer: it is about another request, so this one's was not seen.
+            message = f"the answer named {ticket.request_id}, which is another attempt's"
+            self._ledger.doubted(attempt, cause="repeated_answer", message=message)
+            self._doubted()
+            return False
         self._ledger.accepted(attempt, ticket)
         self._gate.got_through()
         return True
@@ -105,7 +113,7 @@ class Submitter:
             if exc.action is Action.STOP_RUN:
                 self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
             elif exc.action is Action.FAIL_JOB:
-                self.unusable[job.id] = exc.message
+                self._leave_out(job, exc.message)
             else:
                 self._gate.hold(exc)
                 self._ledger.postponed(
@@ -117,12 +125,18 @@ class Submitter:
                 )
             return None
         except OSError as exc:
-            self.unusable[job.id] = f"an input file cannot be read: {exc}"
+            self._leave_out(job, f"an input file cannot be read: {exc}")
             return None
         except _Changed as exc:
-            self.unusable[job.id] = str(exc)
+            self._leave_out(job, str(exc))
             return None
         return body_with_urls(job.input, urls)
+
+    def _leave_out(self, job: OpenJob, reason: str) -> None:
+        """The job cannot be submitted in this run; it stays planned."""
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if job.attempt is not None or job.failures:
+            self.unusable.add(job.id)
 
     async def _upload(self, sha256: str) -> str:
         path, size_bytes, media_type, upload = self._ledger.upload(sha256)
