@@ -66,22 +66,24 @@ CALLS = ("submit", "status", "result", "media", "token", "upload", "history")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`act` takes the place of the answer to the `first`-th to `last`-th call of that kind."""
+    """`act` takes the place of the answer to the `first`-th to `last`-th call of that kind. `of` names a shot where the
+    fault stands in a table over all calls; in a shot's own table it is that shot's anyhow."""
 
     call: str
     act: Act
     first: int = 1
     last: float = 1
+    of: str | None = None
 
 
-def on(call: str, act: Act, nth: int = 1, until: float | None = None) -> Fault:
+def on(call: str, act: Act, nth: int = 1, until: float | None = None, *, of: str | None = None) -> Fault:
     """The `nth` call of that kind (or the `nth` to the `until`-th) goes wrong like this."""
     assert call in CALLS, f"{call} is none of {CALLS}"
-    return Fault(call, act, nth, nth if until is None else until)
+    return Fault(call, act, nth, nth if until is None else until, of)
 
 
-def always(call: str, act: Act) -> Fault:
-    return on(call, act, 1, math.inf)
+def always(call: str, act: Act, *, of: str | None = None) -> Fault:
+    return on(call, act, 1, math.inf, of=of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,8 +401,9 @@ class Wire(httpx.AsyncBaseTransport):
     def begin(
         self, all_shots: Sequence[Shot], faults: Sequence[Fault], effects: Effects, *, faults_go_on: bool = False
     ) -> None:
-        self._faults: dict[str | None, tuple[Fault, ...]] = {one.name: one.faults for one in all_shots}
-        self._faults[None] = tuple(faults)
+        self._faults: dict[str | None, list[Fault]] = {one.name: list(one.faults) for one in all_shots}
+        for fault in faults:
+            self._faults.setdefault(fault.of, []).append(fault)
         if not faults_go_on:
             self._seen.clear()
         self._effects = effects
