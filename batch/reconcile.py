@@ -7,7 +7,8 @@ The words, exactly:
 - *same*: every field that we sent and that is not a file is equal after JSON normalisation. Fields that we did not send
   are ignored. Files may come back rewritten: an equal one is a better match, a different one is none against it.
 - *control*: the same query shows a request that the ledger knows, submitted in the same hours. Without one the query
-  may have looked at another account, or at nothing. The nearest one also tells what our clock was worth then.
+  may have looked at another account, or at nothing. The nearest one also tells what our clock was worth then, and one
+  that was submitted before the attempt shows that the answer reaches back to it.
 - *absent*: the attempt can have started no more and run no more, and the history has had its delay since; it was asked
   after that; no unknown request of any time has its seed (where it has none: its prompt); no candidate hides its input;
   and a control holds.
@@ -24,19 +25,38 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch.jobs import Attempt, PastRequest, canonical_json
 
-__all__ = ["HISTORY_BEFORE_S", "HISTORY_KEPT_S", "SKEW_S", "Finding", "Verdict", "judge", "proof_due_at"]
+__all__ = [
+    "CLOCK_WRONG_BY_S_MAX",
+    "HISTORY_BEFORE_S",
+    "HISTORY_KEPT_S",
+    "SKEW_S",
+    "Finding",
+    "Known",
+    "Verdict",
+    "judge",
+    "proof_due_at",
+]
 
 SKEW_S = 120.0
 """Room for clocks that differ after correction, and for the way of a POST. What is adopted must be the same besides, so
 a generous one costs nothing but a later proof where a stranger's request of the same seed falls into it."""
 
 HISTORY_BEFORE_S = 3600.0  # the history is asked from an hour before the submit on
+CLOCK_WRONG_BY_S_MAX = 26 * 3600.0  # a clock in the wrong time zone, at the worst
 CONTROL_HOURS_S = 3600.0  # a control was sent at most this long before or after the attempt
 HISTORY_KEPT_S = 29 * 86400.0  # fal keeps payloads 30 days; an older attempt proves nothing any more
+
+
+class Known(NamedTuple):
+    """An attempt whose request_id the ledger has: its number (they are numbered in the order of their submits) and when
+    it was submitted, by our clock of then."""
+
+    attempt_id: int
+    submitted_at: float
 
 
 class Finding(enum.Enum):
@@ -67,9 +87,10 @@ def judge(
     attempts: Sequence[Attempt],
     history: Iterable[PastRequest],
     *,
-    known: Mapping[str, float],
+    known: Mapping[str, Known],
     file_fields: frozenset[str],
     seed_field: str | None,
+    asked_from: float,
     asked_at: float,
     history_delay_s: float,
     clock_offset_s: float = 0.0,
@@ -77,16 +98,16 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """Judge attempts in doubt of one endpoint by its history.
 
-    `history` is the whole answer to one query that began at `asked_at` (our clock) and reached from HISTORY_BEFORE_S
-    before the oldest attempt to then. `known` are those ids in it that the ledger's attempts have, each with the time
-    of its submit by our clock. `clock_offset_s` is fal's clock minus ours now. `open_posts` are attempts under way now:
-    theirs may show in the history before the ledger has their ids, so an attempt whose request could look the same gets
-    no verdict this time.
+    `history` is the whole answer to one query that began at `asked_at` and reached back to `asked_from` (our clock of
+    today). `known` are those ids in it that the ledger's attempts have. `clock_offset_s` is fal's clock minus ours now.
+    `open_posts` are attempts under way now: theirs may show in the history before the ledger has their ids, so an
+    attempt whose request could look the same gets no verdict this time.
     """
     attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
     requests = list(history)
     strangers = sorted((r for r in requests if r.request_id not in known), key=lambda r: (r.sent_at, r.request_id))
-    ours = sorted((known[r.request_id], r.sent_at) for r in requests if r.request_id in known)
+    ours = sorted((known[r.request_id].submitted_at, r.sent_at) for r in requests if r.request_id in known)
+    first_known = min((known[r.request_id].attempt_id for r in requests if r.request_id in known), default=math.inf)
     controls = {a.id: _control(a, ours) for a in attempts}
     windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in attempts}
     found = _match(attempts, strangers, file_fields=file_fields, windows=windows)
@@ -109,7 +130,10 @@ def judge(
             # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no
             # candidate, and "its seed was never seen" must not become true by that.
             is_shown=canonical_json(attempt.body.get(name)) in shown[name],
-            has_control=controls[attempt.id] is not None,
+            # load-bearing: the answer must reach back to the attempt by fal's own time, not by a clock of ours that may
+            # have been hours ahead: it shows a request that was submitted earlier, or it goes back more than a day.
+            has_control=controls[attempt.id] is not None
+            and (first_known < attempt.id or asked_from <= attempt.submitting_at - CLOCK_WRONG_BY_S_MAX),
             asked_at=asked_at,
             history_delay_s=history_delay_s,
         )

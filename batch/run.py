@@ -197,9 +197,10 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
 def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
     """Write the manifest's own sheet with the results beside its rows. Reads only, also in the middle of a run."""
     from batch.export import to_csv
+    from batch.save import campaign_folder
 
     manifest = _load(manifest_path, settings)
-    out = out or settings.outputs / manifest.name / "results.csv"
+    out = out or campaign_folder(settings.outputs, manifest.name) / "results.csv"
     reader = open_reader(settings.state)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 

@@ -288,6 +288,8 @@ def _url(text: str, source: str) -> str:
         _ = parts.port
     except ValueError as exc:
         raise InputError(f"{source}: {text!r} is not a URL: {exc}") from exc
+    if parts.username is not None or parts.password is not None:
+        raise InputError(f"{source}: the URL may not hold a user name or a password")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InputError(f"{source}: {text!r} is not an http(s) URL")
     if parts.scheme == "http" and not is_loopback(text):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batch.jobs import Attempt, PastRequest
-from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Verdict, judge, proof_due_at
+from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Known, Verdict, judge, proof_due_at
 
 NOON = 1_800_000_000.0
 OPEN_S = 10.0  # how long the POSTs here were open
@@ -52,6 +52,8 @@ def judged(
     asked_at: float = DUE,
     offset: float = 0.0,
     offset_then: float | None = None,
+    known_number: int = 0,  # of the known attempts: submitted before the ones in doubt
+    before_s: float = 3600.0,
     seed_field: str | None = "seed",
     open_posts: Sequence[Attempt] = (),
 ) -> dict[int, Verdict]:
@@ -59,9 +61,14 @@ def judged(
     verdicts = judge(
         [attempts] if isinstance(attempts, Attempt) else attempts,
         history,
-        known={request.request_id: request.sent_at - then for request in history if request.request_id in known},
+        known={
+            request.request_id: Known(known_number, request.sent_at - then)
+            for request in history
+            if request.request_id in known
+        },
         file_fields=frozenset({"image_url", "end_image_url"}),
         seed_field=seed_field,
+        asked_from=NOON - before_s,
         asked_at=asked_at,
         history_delay_s=DELAY_S,
         clock_offset_s=offset,
@@ -297,7 +304,8 @@ def test_it_is_read_off_the_nearest_one_not_off_one_from_before_the_clock_was_se
     verdicts = judge(
         [attempt()],
         [past("before", {}, at=NOON - 2000), past("after", {}, at=NOON + 7260), past("ours", at=NOON + 7201)],
-        known={"before": NOON - 2000, "after": NOON + 60},
+        known={"before": Known(0, NOON - 2000), "after": Known(2, NOON + 60)},
+        asked_from=NOON - 3600,
         file_fields=frozenset(),
         seed_field="seed",
         asked_at=DUE,
@@ -371,3 +379,11 @@ def test_every_attempt_gets_a_verdict_with_a_reason_in_their_order() -> None:
 
 def test_nothing_in_doubt_needs_no_verdict() -> None:
     assert judged([], past("r1"), CONTROL) == {}
+
+
+def test_an_answer_that_may_not_reach_back_to_the_attempt_proves_nothing() -> None:
+    # Our clock was two hours ahead at the submit and was set since: the query began after the request was sent, and the
+    # only known request in it was submitted later.
+    assert finding(attempt(), CONTROL, known_number=2) == "unknown"
+    assert finding(attempt(), CONTROL, known_number=2, before_s=26 * 3600.0) == "absent"
+    assert finding(attempt(), CONTROL, known_number=0) == "absent"

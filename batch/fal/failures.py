@@ -185,6 +185,8 @@ TYPED_RESULTS: Mapping[str, Verdict] = {
 }
 """Types that decide whatever the status code of the result is."""
 
+_GATEWAYS_SAY_TOO = frozenset({403, 404, 405})
+
 _DEFAULT_ACTIONS = {Call.SUBMIT: Action.IN_DOUBT}
 
 
@@ -248,6 +250,8 @@ def _verdict(call: Call, answer: Answer, refusal: Refusal) -> Verdict:
     if 200 <= answer.status_code < 300:
         return Verdict(Action.REPEAT, "bad_body")
     listed = _listed(call, answer.status_code)
+    if answer.status_code in _GATEWAYS_SAY_TOO and answer.content.lstrip()[:1] == b"<":
+        return Verdict(Action.REPEAT, f"http_{answer.status_code}")  # a page: fal answers in JSON
     return _LOCKED if listed == _FORBIDDEN and _says_locked(refusal) else listed
 
 

@@ -35,6 +35,8 @@ _SUFFIX_OF_KIND = {
     "avif": ".avif",
     "heic": ".heic",
     "png": ".png",
+    "bmp": ".bmp",
+    "tiff": ".tiff",
     "jpeg": ".jpg",
     "gif": ".gif",
     "webp": ".webp",
@@ -114,6 +116,9 @@ def kind_of(head: bytes) -> str | None:
         (b"ID3", "mp3"),
         (b"%PDF-", "pdf"),
         (b"glTF", "glb"),
+        (b"BM", "bmp"),
+        (b"II*\x00", "tiff"),
+        (b"MM\x00*", "tiff"),
     ):
         if head.startswith(signature):
             return kind
@@ -181,7 +186,8 @@ def _kind_of_brand(brand: bytes) -> str:
 
 
 def _boxes_problem(file: IO[bytes], size: int) -> str | None:
-    """The top-level boxes, one after the other, have to end where the file ends."""
+    """The top-level boxes, one after the other, have to end where the file ends. Behind a film that is whole there may
+    be padding or a trailer: the server says that it belongs to the file, and what was paid for is there."""
     seen: set[bytes] = set()
     position, brand = 0, b""
     for _ in range(BOXES_MAX):
@@ -189,8 +195,9 @@ def _boxes_problem(file: IO[bytes], size: int) -> str | None:
             return _missing_box(seen, brand)
         file.seek(position)
         header = file.read(16)
+        is_film = brand not in STILL_BRANDS and not _missing_box(seen, brand)
         if len(header) < 8:
-            return f"{size - position} bytes after the last box"
+            return None if is_film else f"{size - position} bytes after the last box"
         length, name = struct.unpack(">I4s", header[:8])
         least = 8
         if length == 1:
@@ -199,6 +206,8 @@ def _boxes_problem(file: IO[bytes], size: int) -> str | None:
             (length,), least = struct.unpack(">Q", header[8:16]), 16
         elif length == 0 and name == b"mdat":
             length = size - position  # "to the end of the file": written by a recorder that never went back
+        if is_film and name not in _MEDIA_BOXES and (length < least or position + length > size):
+            return None
         if length < least:
             return f"box {name!r} at {position} is {length} bytes long"
         if position + length > size:
@@ -208,6 +217,9 @@ def _boxes_problem(file: IO[bytes], size: int) -> str | None:
         seen.add(name)
         position += length
     return f"more than {BOXES_MAX} boxes"
+
+
+_MEDIA_BOXES = frozenset({b"mdat", b"moof", b"moov"})
 
 
 def _missing_box(seen: set[bytes], brand: bytes) -> str | None:

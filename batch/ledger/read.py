@@ -328,14 +328,17 @@ class LedgerReader:
         found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
         return [(_attempt(row), row["seen_request_id"]) for row in found]
 
-    def known_requests(self, request_ids: Iterable[str]) -> dict[str, float]:
-        """Those of these ids that an attempt of this ledger has, each with the time of its submit."""
-        known = {}
-        for request_id in request_ids:
-            found = self._db.execute("SELECT submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
-            if found is not None:
-                known[request_id] = float(found["submitting_at"])
-        return known
+    def known_request(self, request_id: str) -> tuple[int, float] | None:
+        """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
+        found = self._db.execute("SELECT id, submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
+        return None if found is None else (int(found["id"]), float(found["submitting_at"]))
+
+    def has_accepted_before(self, attempt: Attempt, since: float) -> bool:
+        """Whether an earlier attempt on the same endpoint was accepted that was submitted at `since` or later."""
+        query = """SELECT 1 FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id < ?
+            AND attempt.request_id IS NOT NULL AND attempt.submitting_at >= ? AND job.endpoint = ?
+            ORDER BY attempt.id DESC LIMIT 1"""
+        return self._db.execute(query, (attempt.id, since, attempt.endpoint)).fetchone() is not None
 
     def job(self, job_id: int) -> OpenJob:
         """One job with its newest attempt."""

@@ -33,7 +33,7 @@ SUBMIT_OPEN_S = 75.0
 """Longest time from the claim until the POST can reach fal no more: the submit's own deadline (60 s) and its grace. An
 attempt that a crash left behind is taken to have been open that long, or until it was found."""
 
-BUSY_S = 5.0
+BUSY_S = 2.0
 """How long a write waits for another program that holds the file (an editor with unsaved changes). SQLite waits on the
 event loop, so it must be less than a run has to leave when it is told to."""
 
@@ -376,6 +376,13 @@ class Ledger(LedgerReader):
             "UPDATE upload SET url = ?, uploaded_at = ?, expires_at = ? WHERE sha256 = ?",
             (upload.url, upload.uploaded_at, upload.expires_at, upload.sha256),
         )
+
+    def uploads_forgotten(self, hashes: Iterable[str]) -> None:
+        """fal could not read these files: the next attempt uploads them again."""
+        for sha256 in hashes:
+            self._write(
+                "UPDATE upload SET url = NULL, uploaded_at = NULL, expires_at = NULL WHERE sha256 = ?", (sha256,)
+            )
 
     def reserved(self, job_id: int, attempt_id: int, placement: Placement, *, place: str, path: str, url: str) -> None:
         """A name is this file's from now on. LedgerFault when it is another's: the caller asks `is_taken` first."""

@@ -16,7 +16,7 @@ from batch import reconcile, retry
 from batch.endpoints import Endpoint
 from batch.errors import Action, Blocked, CallFailed, DownloadFailed
 from batch.fal import FalClient
-from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs
+from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs, local_files
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
 from batch.scheduler.gate import Gate
@@ -29,6 +29,9 @@ __all__ = ["Carrier"]
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
+STUCK_AFTER_S = 600.0  # beyond both timeouts that fal was given: the run may end, the job is looked at again later
+UNTYPED_TRIES = 3  # a 4xx without a type is believed when it has come this often
+UNREAD_FILE_CAUSES = frozenset({"file_download_error", "image_load_error"})  # fal could not read what was uploaded
 GONE_TRIES, GONE_AFTER_S = 5, 24 * 3600.0
 """What fal says is gone is asked for this often, over minutes, and for a day, before it is called lost. A proxy or an
 incident can say the same for a while."""
@@ -112,6 +115,12 @@ class Carrier:
                 self._ledger.seen(job.id, word.value)
             if word is FalStatus.COMPLETED:
                 break
+            if (
+                self._clock()
+                > job.accepted_at + job.attempt.start_timeout_s + job.attempt.run_timeout_s + STUCK_AFTER_S
+            ):
+                self._postpone(job, "stuck", f"fal still calls it {word.value}, longer than it may wait and run")
+                return False
         if is_fresh:
             durations.add(self._clock() - job.accepted_at)
         self._gate.free_slot(job.id)
@@ -134,7 +143,9 @@ class Carrier:
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
         """Write down what the result call said instead of a result."""
         verdicts = job.verdicts + 1
-        if exc.action is Action.FAIL_JOB or (exc.action is Action.STOP_RUN and exc.cause == "path_unknown"):
+        if exc.cause.startswith("http_4") and not (job.cause == exc.cause and job.failures >= UNTYPED_TRIES):
+            self._postpone(job, exc.cause, exc.message)  # no word of the model's own: perhaps a gateway's, once
+        elif exc.action is Action.FAIL_JOB or (exc.action is Action.STOP_RUN and exc.cause == "path_unknown"):
             self._ledger.failed(
                 attempt,
                 cause=exc.cause,
@@ -142,6 +153,8 @@ class Carrier:
                 is_billed=exc.is_billed is not False,
                 billable_units=exc.billable_units,
             )
+            if exc.cause in UNREAD_FILE_CAUSES:
+                self._ledger.uploads_forgotten(local_files(job.input))
         elif exc.action is Action.CANCELLED:
             self._ledger.cancelled(attempt, is_billed=exc.is_billed is not False, message=exc.message)
         elif exc.action is Action.RESUBMIT and is_complete:

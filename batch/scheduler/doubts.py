@@ -14,12 +14,14 @@ from batch.errors import Action, CallFailed
 from batch.fal import FalClient
 from batch.jobs import Attempt, PastRequest
 from batch.ledger import Ledger
-from batch.reconcile import Finding, Verdict
+from batch.reconcile import Finding, Known, Verdict
 from batch.scheduler.options import RunOptions
 
 __all__ = ["Doubts"]
 
 PROOF_PATIENCE_S = 600.0  # how long a run waits for a proof of absence by itself
+CLUSTER_GAP_S = 6 * 3600.0  # attempts in doubt that are further apart are asked about one by one
+NEIGHBOURS_S = 900.0  # within this, requests of two attempts can be mistaken for each other (POST time, twice the skew)
 LOOK_MARGIN_S = 30.0  # beyond the history's delay: the run of a short job
 RECONCILE_FIRST_S, RECONCILE_MAX_S = 5.0, 300.0
 
@@ -107,19 +109,31 @@ class Doubts:
         for attempt, seen_request_id in self._ledger.in_doubt(self._campaign_id):
             if seen_request_id is not None:
                 await self._ask_for_seen(attempt, seen_request_id)
-        by_endpoint: dict[str, list[Attempt]] = {}
-        for attempt, _ in self._ledger.in_doubt(self._campaign_id):
-            if self._next_moment(attempt) is not None:
-                by_endpoint.setdefault(attempt.endpoint, []).append(attempt)
-        for endpoint_id, attempts in by_endpoint.items():
+        for attempts in self._clusters():
             try:
-                await self._ask_history(endpoint_id, attempts)
+                await self._ask_history(attempts)
                 self.trouble = None
             except CallFailed as exc:
                 self.trouble = exc.message
                 if exc.action is not Action.REPEAT:  # refused: no later moment of this run will do better
                     self._judged_at.update((attempt.id, math.inf) for attempt in attempts)
         self._wake()
+
+    def _clusters(self) -> list[list[Attempt]]:
+        """The attempts that the history can say more about, newest first, those of one endpoint and time together: one
+        old doubt must not make the question about a new one a question about a month."""
+        clusters: list[list[Attempt]] = []
+        open_ones = [attempt for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
+        for attempt in sorted(open_ones, key=lambda attempt: (attempt.endpoint, attempt.submitting_at)):
+            if self._next_moment(attempt) is None:
+                continue
+            last = clusters[-1][-1] if clusters else None
+            is_near = last is not None and attempt.submitting_at - last.submitting_at <= CLUSTER_GAP_S
+            if is_near and last is not None and last.endpoint == attempt.endpoint:
+                clusters[-1].append(attempt)
+            else:
+                clusters.append([attempt])
+        return sorted(clusters, key=lambda attempts: -attempts[-1].submitting_at)
 
     async def _ask_for_seen(self, attempt: Attempt, request_id: str) -> None:
         ticket = self._fal.ticket(attempt.endpoint, request_id)
@@ -129,19 +143,22 @@ class Doubts:
             return  # the history decides
         self._ledger.adopted(attempt, ticket, why=f"the damaged answer named {request_id}, and fal knows it")
 
-    async def _ask_history(self, endpoint_id: str, attempts: list[Attempt]) -> None:
-        endpoint = self._endpoint_of(endpoint_id)
+    async def _ask_history(self, attempts: list[Attempt]) -> None:
+        """Ask about attempts of one endpoint and time, and write down what that proves."""
+        endpoint = self._endpoint_of(attempts[0].endpoint)
         asked_at, offset = self._clock(), self._fal.clock_offset_s
-        history = await self._history(endpoint_id, attempts, asked_at)
+        history, asked_from = await self._history(attempts, asked_at)
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
-            history = await self._history(endpoint_id, attempts, asked_at)
+            history, asked_from = await self._history(attempts, asked_at)
+        known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         verdicts = reconcile.judge(
             [*attempts, *self._neighbours(attempts)],
             history,
-            known=self._ledger.known_requests(past.request_id for past in history),
+            known={request_id: Known(*found) for request_id, found in known.items() if found is not None},
             file_fields=frozenset(field.name for field in endpoint.fields if field.is_file),
             seed_field=endpoint.seed_field,
+            asked_from=asked_from,
             asked_at=asked_at,
             history_delay_s=self._options.history_delay_s,
             clock_offset_s=self._fal.clock_offset_s,
@@ -150,24 +167,32 @@ class Doubts:
         for verdict in verdicts:
             self._write_down(verdict, asked_at)
 
-    async def _history(self, endpoint_id: str, attempts: list[Attempt], asked_at: float) -> list[PastRequest]:
-        """The endpoint's requests from an hour before the oldest attempt to now, by fal's clock where it is known."""
+    async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float]:
+        """The endpoint's requests around the attempts, and from when on (our clock). What is ours already is kept
+        without its input, so that a night's history fits into memory."""
+        first = min(attempts, key=lambda attempt: attempt.submitting_at)
+        start = max(first.submitting_at, asked_at - reconcile.HISTORY_KEPT_S) - reconcile.HISTORY_BEFORE_S
+        if not self._ledger.has_accepted_before(first, start):
+            start = first.submitting_at - reconcile.CLOCK_WRONG_BY_S_MAX
+        latest = max(attempt.closed_at or attempt.submitting_at for attempt in attempts)
+        end = min(asked_at + 1.0, latest + reconcile.CLOCK_WRONG_BY_S_MAX)
         offset = self._fal.clock_offset_s
-        oldest = max(min(attempt.submitting_at for attempt in attempts), asked_at - reconcile.HISTORY_KEPT_S)
-        start = oldest + offset - reconcile.HISTORY_BEFORE_S
-        pages = self._fal.past_requests(endpoint_id, start=start, end=asked_at + offset + 1.0)
-        return [replace(past, json_output=None) async for past in pages]
+        history = []
+        async for past in self._fal.past_requests(first.endpoint, start=start + offset, end=end + offset):
+            is_ours = self._ledger.known_request(past.request_id) is not None
+            history.append(replace(past, json_output=None, json_input=None if is_ours else past.json_input))
+        return history, start
 
     def _neighbours(self, attempts: list[Attempt]) -> list[Attempt]:
         """Other attempts in doubt (of other campaigns) that the same requests could belong to: judged together, or one
-        would be given what is the other's."""
+        would be given what is the other's. Only those of the hours that the answer covers."""
         ours = {attempt.id for attempt in attempts}
-        since = min(attempt.submitting_at for attempt in attempts) - reconcile.HISTORY_BEFORE_S
-        everybody = [attempt for attempt, _ in self._ledger.in_doubt()]
+        times = [attempt.submitting_at for attempt in attempts]
+        since, until = min(times) - NEIGHBOURS_S, max(times) + NEIGHBOURS_S
         return [
             other
-            for other in everybody
-            if other.id not in ours and other.endpoint == attempts[0].endpoint and other.submitting_at >= since
+            for other, _ in self._ledger.in_doubt()
+            if other.id not in ours and other.endpoint == attempts[0].endpoint and since <= other.submitting_at <= until
         ]
 
     def _write_down(self, verdict: Verdict, asked_at: float) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 
 import anyio
 
-from batch.errors import Action, CallFailed
+from batch.errors import Action, Blocked, CallFailed
 from batch.fal import FalClient
-from batch.jobs import Attempt, LocalFile, body_with_urls, local_files
+from batch.jobs import Attempt, LocalFile, Ticket, body_with_urls, local_files
 from batch.ledger import Ledger, OpenJob
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import RunOptions, StopKind
 
 __all__ = ["Submitter"]
 
+KEEP_PAUSES_S = (0.2, 0.5, 1.0)  # with SQLite's own patience before each, less than a run has to leave
 UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the run of the job that uses it
 
 
@@ -77,15 +78,28 @@ class Submitter:
             return False
         finally:
             self.posting.pop(attempt.id, None)
-        if self._ledger.known_requests([ticket.request_id]):
+        if self._ledger.known_request(ticket.request_id) is not None:
             # A gateway that repeats an old answer: it is about another request, so this one's was not seen.
             message = f"the answer named {ticket.request_id}, which is another attempt's"
             self._ledger.doubted(attempt, cause="repeated_answer", message=message)
             self._doubted()
             return False
-        self._ledger.accepted(attempt, ticket)
+        await self._keep(attempt, ticket)
         self._gate.got_through()
         return True
+
+    async def _keep(self, attempt: Attempt, ticket: Ticket) -> None:
+        """Commit the request_id, and try again for a while when the file is not to be written: it is worth a video."""
+        with anyio.CancelScope(shield=True):
+            for pause_s in KEEP_PAUSES_S:
+                try:
+                    return self._ledger.accepted(attempt, ticket)
+                except Blocked:
+                    await anyio.sleep(pause_s)
+        try:
+            self._ledger.accepted(attempt, ticket)
+        except Blocked as exc:
+            raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
 
     def _not_accepted(self, job: OpenJob, attempt: Attempt, exc: CallFailed) -> None:
         if exc.action is Action.RESUBMIT:
@@ -107,8 +121,11 @@ class Submitter:
         urls: dict[str, str] = {}
         try:
             for sha256 in local_files(job.input):
-                async with self._uploading.setdefault(sha256, anyio.Lock()):
+                lock = self._uploading.setdefault(sha256, anyio.Lock())
+                async with lock:
                     urls[sha256] = await self._upload(sha256)
+                if not lock.statistics().tasks_waiting:
+                    self._uploading.pop(sha256, None)
         except CallFailed as exc:
             if exc.action is Action.STOP_RUN:
                 self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
