@@ -514,6 +514,40 @@ def test_a_job_of_another_campaign_is_not_claimed_for_this_one(tmp_path: Path) -
             claim(ledger, other, job=ledger.job(1))
 
 
+def test_a_claim_that_goes_on_behind_the_last_one_still_sees_what_was_tried_before(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, *(make_row(name, position=n) for n, name in enumerate("abcd", start=1)))
+        ledger.unsent(claim(ledger, 1), due_at=0.0, cause="connect", message="no")
+        assert [job.id for job in ledger.claimable(1, now=0.0, limit=9)] == [1, 2, 3, 4]
+        assert [job.id for job in ledger.claimable(1, now=0.0, limit=9, after_id=3)] == [1, 4]
+        assert [job.id for job in ledger.claimable(1, now=0.0, limit=1, after_id=3)] == [1]
+        assert ledger.next_claim(1, after_id=4, except_ids=[1]) is None
+
+
+def test_the_questions_of_the_hot_path_use_their_indexes(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row())
+        asked: list[str] = []
+        ledger._db.set_trace_callback(asked.append)
+        ledger.claimable(1, now=5.0, limit=3, except_ids=[7], after_id=2)
+        ledger.following(1, now=5.0, limit=3)
+        ledger.next_claim(1)
+        ledger.next_look(1)
+        ledger.in_doubt(1)
+        ledger.doubt_what_a_crash_left()
+        ledger.exposure_micros(1)
+        ledger._db.set_trace_callback(None)
+        plans = [
+            line["detail"]
+            for query in asked
+            if query.lstrip().startswith("SELECT")
+            for line in ledger._db.execute("EXPLAIN QUERY PLAN " + query)
+        ]
+    assert plans
+    of_ours = [detail for detail in plans if detail.startswith(("SCAN job", "SCAN attempt", "SCAN row"))]
+    assert [detail for detail in of_ours if " USING " not in detail] == []
+
+
 def test_a_waiting_job_is_claimed_when_it_is_due_and_not_before(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row())
@@ -604,9 +638,27 @@ def test_a_retried_job_starts_with_a_clean_slate(tmp_path: Path) -> None:
         ledger.failed(attempt, cause="policy", message="x", is_billed=True)
         ledger.retried(1)
         (job,) = tables(tmp_path)["job"]
-    assert tuple(
-        job[name] for name in ("state", "due_at", "failures", "verdicts", "fal_status", "cause", "message")
-    ) == ("planned", Clock().now, 0, 0, None, None, None)
+    assert tuple(job[name] for name in ("state", "failures", "verdicts", "fal_status", "cause", "message")) == (
+        "planned",
+        0,
+        0,
+        None,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize("event", [Event.RELEASED, Event.PROVED_ABSENT, Event.GIVEN_UP, Event.RETRIED])
+def test_a_job_planned_once_more_is_due_at_once_also_when_the_clock_is_set_back(tmp_path: Path, event: Event) -> None:
+    states = {now: state for state, steps in TRANSITIONS.items() for now in steps}
+    with opened(tmp_path, Clock(1_800_000_000.0)) as ledger:
+        plan(ledger, make_row("a"), make_row("b", position=2))
+        attempt = bring_to(ledger, 1, states[event])
+        assert attempt is not None
+        STEPS[event](ledger, attempt)
+        an_hour_earlier = 1_800_000_000.0 - 3600
+        assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9)] == [1, 2]
+        assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9, after_id=2)] == [1]
 
 
 def test_failed_jobs_are_found_by_cause_and_by_row(tmp_path: Path) -> None:

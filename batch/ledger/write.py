@@ -228,7 +228,7 @@ class Ledger(LedgerReader):
 
     def released(self, attempt: Attempt, *, cause: str, message: str) -> None:
         """The account or the endpoint was refused: the job is as if it had never been claimed."""
-        due = {"due_at": self._clock()}
+        due = {"due_at": _AT_ONCE}
         self._move(attempt, Event.RELEASED, cause=cause, message=message, ends=True, cost=0, job_set=due)
 
     def refused(self, attempt: Attempt, *, cause: str, message: str) -> None:
@@ -290,11 +290,11 @@ class Ledger(LedgerReader):
 
     def proved_absent(self, attempt: Attempt, *, why: str) -> None:
         """It is proved that fal never took the attempt: planned again, free of charge."""
-        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=self._as_new())
+        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=_AS_NEW)
 
     def given_up(self, attempt: Attempt, *, why: str) -> None:
         """The user wants a new attempt without knowing of this one. Its price stays counted: fal may have taken it."""
-        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=self._as_new())
+        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=_AS_NEW)
 
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""
@@ -437,7 +437,7 @@ class Ledger(LedgerReader):
 
     def retried(self, job_id: int) -> None:
         """A failed or cancelled job is wanted again."""
-        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **self._as_new())
+        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
 
     def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
         """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
@@ -564,10 +564,6 @@ class Ledger(LedgerReader):
         if found is None:
             raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
 
-    def _as_new(self) -> dict[str, object]:
-        """A job that is planned once more: due at once, but not among those that were never tried."""
-        return {"due_at": self._clock(), "failures": 0, "verdicts": 0, "fal_status": None}
-
     def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
         return {
             "request_id": ticket.request_id,
@@ -606,6 +602,12 @@ class Ledger(LedgerReader):
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+
+_AT_ONCE = 1.0
+"""When a job is due that was tried and is planned once more. Above 0, which is for what was never tried; no time of a
+clock, because one that is set back would put the job off."""
+
+_AS_NEW: Mapping[str, object] = {"due_at": _AT_ONCE, "failures": 0, "verdicts": 0, "fal_status": None}
 
 _ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
 
