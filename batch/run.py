@@ -240,6 +240,8 @@ def exit_code(totals: CampaignTotals, ending: Ending | None) -> int:
         return line.EXIT_INTERRUPTED
     if totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open:
         return 4
+    if ending is not None and ending.without_file:
+        return 4
     if totals.in_doubt + totals.superseded_in_doubt:
         return 5
     return 3 if totals.failed + totals.cancelled else 0

@@ -82,11 +82,12 @@ class Saver:
         self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
 
     async def link_missing(self, campaign_id: int) -> int:
-        """Give every row whose job was saved under another row's name its own name for it. How many rows got one."""
-        linked = 0
+        """Give every row whose job was saved under another row's name its own name for it. How many rows are left
+        without, because the file they share is not where it was saved."""
+        left = 0
         for missing in self._ledger.missing(campaign_id):
-            linked += await self._link_row(missing)
-        return linked
+            left += not await self._link_row(missing)
+        return left
 
     async def _link_row(self, missing: Missing) -> bool:
         """Give one row its own names for a job's files; False where a file to link to is not there as it was saved."""

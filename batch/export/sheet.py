@@ -86,6 +86,8 @@ def to_csv(
 
 
 def _refuse(out: Path, never: Sequence[Path]) -> None:
+    if out.suffix.lower() != ".csv":
+        raise InputError(f"{out}: the sheet is written as CSV; name a file that ends in .csv")
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the file to write, such as {out / 'results.csv'}")
     for source in never:

@@ -29,6 +29,9 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 """Between two chunks, not over the file: a large file on a slow line is no failure, a minute of silence is."""
 
+PACE_S, PACE_BYTES = 300.0, 64 * 1024
+"""Less than this much in this long is a connection that drips: given up, and resumed later over another."""
+
 OPEN_DEADLINE_S = 120.0  # until the answer begins, redirects included
 WRITE_BYTES = 512 * 1024  # a thread for every 64 KiB of the network would cost more than the writing
 FILE_BYTES_MAX = 20 * 1024**3
@@ -183,6 +186,7 @@ class Fetcher:
         position, same_up_to = begins_at, begins_at + len(tail)
         waiting = bytearray()
         chunks = response.aiter_bytes()
+        paced_at, paced_from = anyio.current_time(), position
         try:
             while (chunk := await _next(chunks)) is not None:
                 if position < same_up_to:
@@ -193,6 +197,10 @@ class Fetcher:
                 else:
                     waiting += chunk
                 position += len(chunk)
+                if position - paced_from >= PACE_BYTES:
+                    paced_at, paced_from = anyio.current_time(), position
+                elif anyio.current_time() - paced_at > PACE_S:
+                    raise TimeoutError(f"less than {PACE_BYTES} bytes came in {PACE_S:.0f} s")
                 if position > FILE_BYTES_MAX:
                     raise DownloadFailed(f"{_shown(url)}: larger than {FILE_BYTES_MAX} bytes", is_gone=True)
                 if len(waiting) >= WRITE_BYTES:

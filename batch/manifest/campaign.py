@@ -186,7 +186,11 @@ class _Reader:
             if key.value != "<<" and str(key.value) in seen:
                 self._wrong(_line(key), str(key.value), "stands here twice", "duplicate_key")
             seen.add(str(key.value))
-        yaml.constructor.SafeConstructor().flatten_mapping(node)
+        try:
+            yaml.constructor.SafeConstructor().flatten_mapping(node)
+        except yaml.YAMLError:
+            self._wrong(_line(node), column, "`<<` merges a mapping, and there is none behind it", "bad_merge")
+            return
         for key, value in node.value:
             yield str(key.value), value
 

@@ -74,7 +74,10 @@ class Doubts:
                 moments.append(moment)
         if not moments:
             return None
-        return (min(moments) if min(moments) > now else self._next_look_at), len(moments)
+        moment = min(moments)
+        if moment <= now:  # it has passed, and the history has not answered since
+            moment = self._next_look_at if self._next_look_at < math.inf else now + RECONCILE_FIRST_S
+        return moment, len(moments)
 
     @property
     def _shows_in_s(self) -> float:

@@ -61,6 +61,7 @@ class Scheduler:
         self._live: set[int] = set()  # jobs that have a coroutine
         self._faults: dict[int, Exception] = {}  # jobs that a fault of ours has stopped
         self._fresh_up_to = 0  # the fresh jobs up to this number have been started
+        self._without_file = 0
         self._late_since: float | None = None
         self._said_for: float | None = None
 
@@ -108,11 +109,16 @@ class Scheduler:
                 tasks.start_soon(self._doubts.watch)
                 await self._feed(tasks)
                 tasks.cancel_scope.cancel()
-            await self._saver.link_missing(self._campaign_id)
+            self._without_file = await self._saver.link_missing(self._campaign_id)
             await self._saver.tidy()
         for fault in self._faults.values():
             raise fault
-        return Ending(stop=self._gate.stop, submitted=self._gate.submitted, notes=tuple(self._notes()))
+        return Ending(
+            stop=self._gate.stop,
+            submitted=self._gate.submitted,
+            without_file=self._without_file,
+            notes=tuple(self._notes()),
+        )
 
     def _give_up(self) -> None:
         """What the user does not want to wait for, and fal's history has not just shown."""
@@ -223,6 +229,10 @@ class Scheduler:
     def _notes(self) -> list[str]:
         reasons = list(self._submitter.reasons.items())[:NOTES_MAX]
         notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
+        if self._without_file:
+            notes.append(
+                f"{self._without_file} without a file: the one they share is not where it was saved; put it back"
+            )
         if self._doubts.trouble:
             notes.append(f"fal's history could not be asked: {self._doubts.trouble}")
         return notes
