@@ -267,6 +267,16 @@ def test_a_history_that_does_not_answer_leaves_the_job_in_doubt_and_the_run_ends
     assert ran.exit_code == 0
 
 
+def test_a_history_that_is_away_when_the_proof_is_due_is_asked_again(world: World) -> None:
+    ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)), interrupt_after=15, **SHORT_TIMES)
+    assert ran.states == {"a": "fetched", "b": "in_doubt"}
+
+    world.later(200)
+    ran = world.again(faults=[on("history", unavailable, 1, 2)], **SHORT_TIMES)
+    assert ran.table == all_fetched("a b")
+    assert (ran.exit_code, ran.calls["history"]) == (0, 3)
+
+
 def test_an_empty_history_of_another_account_proves_nothing(world: World) -> None:
     empty = [always("history", history_empty)]
     ran = world.run(shot("a"), shot("b", 10, on("submit", answer_lost)), faults=empty, **SHORT_TIMES)
