@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -116,6 +117,7 @@ def test_a_second_attempt_with_a_request_id_that_is_known_is_a_fault_and_changes
         with pytest.raises(LedgerFault, match="request_id"):
             accept(ledger, second, "same")
         assert before == tables(tmp_path)
+        accept(ledger, second, "other")  # and the ledger goes on
     check_ledger(tmp_path)
 
 
@@ -388,6 +390,20 @@ def test_a_manifest_that_breaks_off_is_taken_over_not_at_all(tmp_path: Path) -> 
     check_ledger(tmp_path)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_plan_every_step_is_on_the_disk_before_it_returns_again(tmp_path: Path, fails: bool) -> None:
+    def rows() -> Iterator[Row]:
+        yield make_row()
+        if fails:
+            raise InputError("row 3 is wrong")
+
+    full = 2  # what SQLite calls it
+    with opened(tmp_path) as ledger:
+        with contextlib.suppress(InputError):
+            ledger.plan(ledger.campaign("camp", tmp_path / "camp.csv"), rows())
+        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == full
+
+
 def test_rows_with_equal_input_share_one_job(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         planned = plan(ledger, make_row("a", prompt="same"), make_row("b", prompt="same", position=2))
@@ -452,6 +468,9 @@ def test_a_rejected_sheet_keeps_no_hold_on_the_name(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="row 3"):
             ledger.plan(first, rows())
         assert first == ledger.campaign("shots", tmp_path / "mended.csv")
+        ledger.plan(first, [make_row()])
+        with pytest.raises(InputError, match=r"mended\.csv"):
+            ledger.campaign("shots", tmp_path / "shots.csv")
 
 
 def test_a_state_folder_moved_with_its_manifest_is_the_same_campaign(tmp_path: Path) -> None:

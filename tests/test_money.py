@@ -154,6 +154,13 @@ def test_the_first_question_comes_when_the_quickest_quarter_is_done() -> None:
     assert status_wait_s(0.0, [float(n) for n in range(4, 24)]) == 9.0
 
 
+def test_the_next_question_comes_when_a_quarter_of_those_that_took_longer_is_done() -> None:
+    durations = [float(n) for n in range(1, 41)]
+    assert status_wait_s(20.0, durations) == 26.0 - 20.0
+    assert status_wait_s(35.0, durations) == 37.0 - 35.0  # five are left: enough to go by
+    assert status_wait_s(36.0, durations) == 12.0  # four are not
+
+
 def test_a_job_that_outlasts_the_others_is_asked_about_in_thirds_of_its_time() -> None:
     assert status_wait_s(30.0, [10.0] * 50) == 10.0
     assert status_wait_s(30.0, []) == 10.0

@@ -115,6 +115,8 @@ def test_the_project_file_of_another_tool_is_nothing_to_us(tmp_path: Path) -> No
         ({"FAL_BATCH_QUEUE_URL": "ftp://queue.fal.run"}, r"is not an http\(s\) URL"),
         ({"FAL_BATCH_API_URL": "https://[fal"}, r"FAL_BATCH_API_URL: .*is not a URL"),
         ({"FAL_BATCH_API_URL": "https://fal.run:port"}, r"FAL_BATCH_API_URL: .*is not a URL"),
+        ({"FAL_BATCH_API_URL": "https://me@fal.example"}, r"FAL_BATCH_API_URL: .*user name or a password"),
+        ({"FAL_BATCH_API_URL": "https://:word@fal.example"}, r"FAL_BATCH_API_URL: .*user name or a password"),
         ({"FAL_BATCH_REST_URL": "http://rest.fal.ai"}, r"FAL_BATCH_REST_URL: .*in the clear; use https"),
         ({"FAL_BATCH_CDN_URL": "http://10.0.0.1"}, r"in the clear"),
         ({"FAL_BATCH_CDN_URL": "http://127.0.0.1.example.com"}, r"in the clear"),
