@@ -1,20 +1,11 @@
 """The ledger: the SQLite file that remembers every job, attempt, event and file. The only SQL of the line.
 
-`schema` has the tables, `lock` keeps a second writer out, `read` answers questions, `write` has one method per
-transition. Every write is one transaction, durable before it returns.
+`schema` has the tables, `values` what is said about them, `lock` keeps a second writer out, `read` answers questions,
+`write` has one method per transition. Every write is one transaction, durable before it returns.
 """
 
-from batch.ledger.read import (
-    CampaignTotals,
-    LedgerReader,
-    Missing,
-    OpenJob,
-    Placement,
-    Planned,
-    RowResult,
-    compare,
-    open_reader,
-)
+from batch.ledger.read import LedgerReader, compare, open_reader
+from batch.ledger.values import CampaignTotals, Missing, OpenJob, Placement, Planned, RowResult
 from batch.ledger.write import Ledger, open_ledger
 
 __all__ = [

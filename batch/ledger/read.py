@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from batch.errors import Blocked, InputError
-from batch.jobs import Artifact, Attempt, Row, Ticket, Upload
+from batch.jobs import Artifact, Attempt, Row, Upload
 from batch.ledger.schema import LEDGER_NAME, is_current
+from batch.ledger.values import (
+    CampaignTotals,
+    Missing,
+    OpenJob,
+    Placement,
+    Planned,
+    RowResult,
+    Tally,
+    attempt_of,
+    open_job_of,
+    placement_of,
+    seed_of,
+)
 from batch.states import State
 
-__all__ = [
-    "CampaignTotals",
-    "LedgerReader",
-    "Missing",
-    "OpenJob",
-    "Placement",
-    "Planned",
-    "RowResult",
-    "compare",
-    "open_reader",
-]
+__all__ = ["LedgerReader", "compare", "open_reader"]
 
 _WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
@@ -36,112 +37,6 @@ _FRESH = "job.state = 'planned' AND job.due_at = 0"
 _AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
 _FOLLOWING = "job.state IN ('submitted', 'completed')"
 _NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenJob:
-    """A job as the ledger has it, with its newest attempt where one was made."""
-
-    id: int
-    key: str
-    endpoint: str
-    input: Mapping[str, Any]
-    take: int
-    price_micros: int | None
-    state: State
-    due_at: float
-    cause: str | None
-    failures: int
-    verdicts: int
-    attempt: Attempt | None
-    ticket: Ticket | None
-    accepted_at: float | None
-    completed_at: float | None
-    result: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars."""
-
-    rows: int
-    jobs: int
-    new: int
-    done: int
-    under_way: int
-    failed: int
-    to_submit: int
-    estimate_micros: int
-    unpriced: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignTotals:
-    """Where the rows of a campaign stand. The first eight fields add up to `rows`; superseded jobs are beside them."""
-
-    rows: int
-    fetched: int
-    paid_fetch_later: int
-    failed: int
-    cancelled: int
-    in_doubt: int
-    in_flight: int
-    waiting: int
-    not_started: int
-    failed_by_cause: Mapping[str, int]
-    superseded_open: int
-    superseded_in_doubt: int
-    settled_micros: int
-    reserved_micros: int
-    in_doubt_micros: int
-    unpriced_attempts: int
-    given_up: int
-    given_up_micros: int
-
-    @property
-    def exposure_micros(self) -> int:
-        """What counts against the cap."""
-        return self.settled_micros + self.reserved_micros + self.in_doubt_micros + self.given_up_micros
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """The row a job's files are named after. `row` is the ledger's own number of that row."""
-
-    row: int
-    row_id: str
-    address: str
-    stem: str
-    campaign: str
-    is_superseded: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """A row whose job is fetched but whose own name not every file has yet, and all the files to link to."""
-
-    placement: Placement
-    job_id: int
-    attempt_id: int
-    artifacts: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
-    """What the ledger knows of one row's job, for the sheet."""
-
-    state: State
-    paths: tuple[str, ...]
-    sha256: tuple[str, ...]
-    seed: int | None
-    endpoint: str
-    request_id: str | None
-    cost_micros: int | None
-    attempts: int
-    submitted_at: float | None
-    finished_at: float | None
-    cause: str | None
-    message: str | None
 
 
 def open_reader(folder: Path) -> LedgerReader | None:
@@ -161,7 +56,7 @@ def open_reader(folder: Path) -> LedgerReader | None:
 
 def compare(rows: Iterable[Row], reader: LedgerReader | None) -> Planned:
     """What planning these rows would come to, without writing any of it. Memory: the keys of all jobs."""
-    tally = _Tally()
+    tally = Tally()
     for row in rows:
         tally.add(row, None if reader is None else reader.state_of(row.job.key))
     return tally.planned()
@@ -326,7 +221,7 @@ class LedgerReader:
             query += f" AND {_EVER_WANTED}"
             names = {"campaign": campaign_id}
         found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
-        return [(_attempt(row), row["seen_request_id"]) for row in found]
+        return [(attempt_of(row), row["seen_request_id"]) for row in found]
 
     def known_request(self, request_id: str) -> tuple[int, float] | None:
         """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
@@ -344,7 +239,7 @@ class LedgerReader:
         """One job with its newest attempt."""
         found = self._db.execute(f"{_JOB_WITH_ATTEMPT} WHERE job.id = ?", (job_id,)).fetchone()
         assert found is not None, f"job {job_id} is in the ledger"
-        return _open_job(found)
+        return open_job_of(found)
 
     def upload(self, sha256: str) -> tuple[Path, int, str, Upload | None]:
         """A local file by its content: where it was read last, its size and type, and its URL where fal has it."""
@@ -364,7 +259,7 @@ class LedgerReader:
             ORDER BY row.reading DESC, row.position LIMIT 1"""
         found = self._db.execute(query, (job_id, campaign_id)).fetchone()
         assert found is not None, "a job of a campaign has a row in it"
-        return _placement(found)
+        return placement_of(found)
 
     def artifacts(self, job_id: int, attempt_id: int, row: int) -> dict[str, tuple[str, bool]]:
         """The files reserved for a row: place -> (path, whether it is saved)."""
@@ -392,7 +287,7 @@ class LedgerReader:
             ORDER BY row.position"""
         for row in self._db.execute(query, {"campaign": campaign_id}).fetchall():
             yield Missing(
-                placement=_placement(row),
+                placement=placement_of(row),
                 job_id=row["job_id"],
                 attempt_id=row["attempt_id"],
                 artifacts=self._saved(row["job_id"], row["attempt_id"]),
@@ -420,7 +315,7 @@ class LedgerReader:
             state=state,
             paths=tuple(row["path"] for row in files),
             sha256=tuple(row["sha256"] for row in files),
-            seed=_seed(found),
+            seed=seed_of(found),
             endpoint=found["endpoint"],
             request_id=found["request_id"],
             cost_micros=money[0],
@@ -462,7 +357,7 @@ class LedgerReader:
     ) -> list[OpenJob]:
         names = {**self._names(campaign_id, except_ids), "now": now, "limit": limit}
         query = f"{_JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY {order} LIMIT :limit"
-        return [_open_job(row) for row in self._db.execute(query, names)]
+        return [open_job_of(row) for row in self._db.execute(query, names)]
 
     def _names(self, campaign_id: int, except_ids: Sequence[int]) -> dict[str, object]:
         return {
@@ -494,105 +389,3 @@ _JOB_WITH_ATTEMPT = f"""
     SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price,
       job.state, job.due_at, job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}"""
-
-
-class _Tally:
-    """Counts what planning would come to, row by row."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, State | None] = {}
-        self._rows = 0
-        self._estimate = 0
-        self._unpriced = 0
-
-    def add(self, row: Row, state: State | None) -> None:
-        self._rows += 1
-        if row.job.key in self._seen:
-            return
-        self._seen[row.job.key] = state
-        if state in (None, State.PLANNED, State.WAITING):
-            self._estimate += row.job.price_micros or 0
-            self._unpriced += row.job.price_micros is None
-
-    def planned(self) -> Planned:
-        states = list(self._seen.values())
-        to_submit = sum(state in (None, State.PLANNED, State.WAITING) for state in states)
-        failed = sum(state in (State.FAILED, State.CANCELLED) for state in states)
-        done = states.count(State.FETCHED)
-        return Planned(
-            rows=self._rows,
-            jobs=len(states),
-            new=states.count(None),
-            done=done,
-            under_way=len(states) - to_submit - failed - done,
-            failed=failed,
-            to_submit=to_submit,
-            estimate_micros=self._estimate,
-            unpriced=self._unpriced,
-        )
-
-
-def _open_job(row: sqlite3.Row) -> OpenJob:
-    has_ticket = row["request_id"] is not None
-    return OpenJob(
-        id=row["job_id"],
-        key=row["key"],
-        endpoint=row["endpoint"],
-        input=json.loads(row["input"]),
-        take=row["take"],
-        price_micros=row["job_price"],
-        state=State(row["state"]),
-        due_at=row["due_at"],
-        cause=row["job_cause"],
-        failures=row["failures"],
-        verdicts=row["verdicts"],
-        attempt=None if row["number"] is None else _attempt(row),
-        ticket=Ticket(
-            request_id=row["request_id"],
-            status_url=row["status_url"],
-            response_url=row["response_url"],
-            cancel_url=row["cancel_url"],
-        )
-        if has_ticket
-        else None,
-        accepted_at=row["accepted_at"],
-        completed_at=row["ended_at"],
-        result=None if row["result"] is None else json.loads(row["result"]),
-    )
-
-
-def _attempt(row: sqlite3.Row) -> Attempt:
-    return Attempt(
-        id=row["id"],
-        job_id=row["job_id"],
-        job_key=row["key"],
-        number=row["number"],
-        endpoint=row["endpoint"],
-        body=json.loads(row["body"]),
-        price_micros=row["price_micros"],
-        start_timeout_s=row["start_timeout_s"],
-        run_timeout_s=row["run_timeout_s"],
-        submitting_at=row["submitting_at"],
-        closed_at=row["closed_at"],
-        request_id=row["request_id"],
-    )
-
-
-def _placement(row: sqlite3.Row) -> Placement:
-    return Placement(
-        row=row["id"],
-        row_id=row["row_id"],
-        address=row["address"],
-        stem=row["stem"],
-        campaign=row["name"],
-        is_superseded=not row["is_wanted"],
-    )
-
-
-def _seed(row: sqlite3.Row) -> int | None:
-    """The seed the model says it used, else the one that was asked for."""
-    for text in (row["result"], row["input"]):
-        value = json.loads(text).get("seed") if text else None
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None

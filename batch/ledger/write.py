@@ -20,8 +20,9 @@ from batch import budget
 from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
-from batch.ledger.read import LedgerReader, OpenJob, Placement, Planned
+from batch.ledger.read import LedgerReader
 from batch.ledger.schema import LEDGER_NAME, migrate
+from batch.ledger.values import OpenJob, Placement, Planned
 from batch.states import Event, IllegalTransition, State, next_state
 
 __all__ = ["SUBMIT_OPEN_S", "Ledger", "Listener", "open_ledger"]
