@@ -310,6 +310,13 @@ def test_two_names_that_differ_in_case_alone_are_one_name(tmp_path: Path) -> Non
             ledger.reserved(1, attempt.id, placement, place="b", path="OUT/strasse.mp4", url="u")
 
 
+def test_the_ledger_is_opened_so_that_what_it_says_is_on_the_disk_and_others_can_read_it(tmp_path: Path) -> None:
+    wanted = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1}
+    with opened(tmp_path) as ledger:
+        found = {name: ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+    assert found == wanted
+
+
 # --- planning ---
 
 
@@ -446,6 +453,17 @@ def test_a_plan_without_a_ledger_says_the_same_as_planning_it(tmp_path: Path) ->
         assert reader is not None
         assert compare(rows, reader) == plan(ledger, *rows)
         reader.close()
+
+
+def test_a_plan_counts_what_is_under_way_done_and_failed_apart(tmp_path: Path) -> None:
+    rows = [make_row(state.value, position=n) for n, state in enumerate(State, start=1)]
+    with opened(tmp_path) as ledger:
+        plan(ledger, *rows)
+        for n, state in enumerate(State, start=1):
+            bring_job_to(ledger, n, state)
+        for found in (compare(rows, ledger), plan(ledger, *rows)):
+            counts = (found.jobs, found.new, found.to_submit, found.under_way, found.done, found.failed)
+            assert counts == (9, 0, 2, 4, 1, 2)
 
 
 def test_a_campaign_name_belongs_to_one_manifest(tmp_path: Path) -> None:
@@ -611,6 +629,29 @@ def test_the_cap_is_the_campaigns_own(tmp_path: Path) -> None:
         ledger.plan(other, [make_row("b", price_micros=100)])
         claim(ledger, other, cap_micros=100)
     check_ledger(tmp_path, cap_micros=100)
+
+
+def test_a_jobs_attempt_and_ticket_are_there_as_soon_as_they_exist(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row())
+        assert (ledger.job(1).attempt, ledger.job(1).ticket, ledger.job(1).result) == (None, None, None)
+        attempt = claim(ledger, 1)
+        assert (ledger.job(1).attempt, ledger.job(1).ticket) == (attempt, None)
+        accept(ledger, attempt, "r1")
+        assert (ledger.job(1).ticket, ledger.job(1).accepted_at) == (ticket("r1"), Clock().now)
+        ledger.completed(attempt, Outcome(result={"text": "é"}))
+        assert ledger.job(1).result == {"text": "é"}
+
+
+def test_doubts_are_those_of_one_campaign_or_all(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row("a"))
+        other = ledger.campaign("other", tmp_path / "other.csv")
+        ledger.plan(other, [make_row("b")])
+        for campaign_id in (1, other):
+            ledger.doubted(claim(ledger, campaign_id), cause="reset", message="cut", seen_request_id=f"r{campaign_id}")
+        seen = [[id for _, id in ledger.in_doubt(campaign_id)] for campaign_id in (1, other, None)]
+    assert seen == [["r1"], ["r2"], ["r1", "r2"]]
 
 
 def test_what_is_in_doubt_counts_against_the_cap(tmp_path: Path) -> None:
