@@ -149,14 +149,12 @@ def run(
 
 def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
     """Where the manifest's campaign stands, or every campaign of the ledger. Reads only."""
+    name = None if manifest_path is None else _load(manifest_path, settings).name
     reader = open_reader(settings.state)
     if reader is None:
         return []
     try:
-        if manifest_path is None:
-            names = list(reader.campaigns())
-        else:
-            names = [settings.campaign or _load(manifest_path, settings).name]
+        names = list(reader.campaigns()) if name is None else [name]
         reports = []
         for name in names:
             campaign_id = reader.campaign_id(name)

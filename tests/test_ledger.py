@@ -426,14 +426,15 @@ def test_takes_of_a_row_are_jobs_of_their_own(tmp_path: Path) -> None:
         assert (planned.rows, planned.jobs) == (3, 3)
 
 
-def test_a_price_is_refreshed_only_while_nothing_was_spent_on_it(tmp_path: Path) -> None:
+def test_a_price_is_refreshed_where_a_new_attempt_may_come_and_nowhere_else(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, *(make_row(state.value, position=n) for n, state in enumerate(State, start=1)))
         for n, state in enumerate(State, start=1):
             bring_job_to(ledger, n, state)
         plan(ledger, *(make_row(state.value, position=n, price_micros=250) for n, state in enumerate(State, start=1)))
         prices = {state: ledger.job(n).price_micros for n, state in enumerate(State, start=1)}
-        expected = {state: 250 if state in {State.PLANNED, State.WAITING} else 100 for state in State}
+        again = {State.PLANNED, State.WAITING, State.FAILED, State.CANCELLED}
+        expected = {state: 250 if state in again else 100 for state in State}
         assert expected == prices
 
 

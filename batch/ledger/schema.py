@@ -103,6 +103,7 @@ CREATE TABLE attempt (                  -- one submission: at most one paid requ
 );
 CREATE UNIQUE INDEX attempt_request ON attempt (request_id) WHERE request_id IS NOT NULL;
 CREATE UNIQUE INDEX attempt_live ON attempt (job_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_time ON attempt (submitting_at);
 CREATE INDEX attempt_money ON attempt (campaign_id, cost_micros);
 CREATE TABLE event (                    -- append-only: a job's state is what its events add up to, from 'planned' on
   id INTEGER PRIMARY KEY,

@@ -141,7 +141,8 @@ class Ledger(LedgerReader):
         self._db.executemany(
             """INSERT INTO job (key, endpoint, input, take, price_micros, planned_at) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (key) DO UPDATE SET price_micros = excluded.price_micros
-            WHERE state IN ('planned', 'waiting') AND price_micros IS NOT excluded.price_micros""",
+            WHERE state IN ('planned', 'waiting', 'failed', 'cancelled')
+            AND price_micros IS NOT excluded.price_micros""",
             [
                 (r.job.key, r.job.endpoint, canonical_json(r.job.input), r.job.take, r.job.price_micros, at)
                 for r in rows

@@ -139,6 +139,8 @@ class Doubts:
         return sorted(clusters, key=lambda attempts: -attempts[-1].submitting_at)
 
     async def _ask_for_seen(self, attempt: Attempt, request_id: str) -> None:
+        if self._ledger.known_request(request_id) is not None:
+            return  # a gateway repeated an old answer: that request is another attempt's
         ticket = self._fal.ticket(attempt.endpoint, request_id)
         try:
             await self._fal.status(attempt.endpoint, ticket)
