@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test crash fmt diagram clean
+.PHONY: help setup demo check lint types layers test sim crash fmt diagram clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ layers: $(VENV)/.developer ## Imports go down the line only (import-linter)
 
 test: $(VENV)/.developer ## Install, then run all tests
 	$(BIN)/python -m pytest
+
+sim: $(VENV)/.developer ## Play SEEDS nights that go wrong on a virtual clock (default 300), or replay one with SEED=
+	cd tests && PYTHONPATH=.. ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300) --first $(or $(FIRST),0))
 
 crash: $(VENV)/.developer ## Kill a real run KILLS times (default 20) against a separate queue, and count
 	$(BIN)/python -m tests.kill_loop --kills $(or $(KILLS),20)
