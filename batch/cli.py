@@ -21,7 +21,7 @@ import click
 from batch import __version__, run
 from batch.budget import usd
 from batch.errors import ISSUES_PRINTED_MAX, Blocked, FalBatchError, InputError, LedgerFault, ManifestError
-from batch.ledger import CampaignTotals, Planned
+from batch.ledger import CampaignTotals
 from batch.settings import OPTIONS, Option, Settings, load_settings
 from batch.states import State
 
@@ -79,8 +79,8 @@ _MANIFEST = click.argument("manifest", type=click.Path(path_type=Path))
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 every row has its result, 2 the input is wrong, 3 some jobs failed, 4 stopped early, "
-    "5 some jobs are in doubt, 130 interrupted. The same command goes on where it was.",
+    epilog="Exit codes: 0 every row has its result, 1 a fault of fal-batch, 2 the input is wrong, 3 some jobs failed, "
+    "4 stopped early, 5 some jobs are in doubt, 130 interrupted. The same command goes on where it was.",
 )
 @click.version_option(__version__, prog_name="fal-batch")
 def cli() -> None:
@@ -176,18 +176,30 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
 @cli.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), default=8319, show_default=True, help="0 takes a free one.")
 @click.option("--runners", type=click.IntRange(1, 64), default=2, show_default=True, help="Jobs rendered at once.")
-@_options("state")
-def serve_command(port: int, runners: int, **flags: Any) -> int:
-    """Be a fal queue on this machine: the same protocol, real preview videos, no cost. Ctrl-C ends it."""
-    settings = _settings(flags)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder of the queue's own requests and files.  [default: queue/ in the state folder]",
+)
+def serve_command(port: int, runners: int, state: Path | None) -> int:
+    """Be a fal queue on this machine, free of charge, for other programs and for trying things.
+
+    It speaks fal's protocol, renders real preview videos and takes any key. It prints what to type in another terminal
+    so that fal-batch talks to it. Ctrl-C ends it.
+    """
+    settings = _settings({})
+    folder = state or settings.state / "queue"
 
     def ready(url: str) -> None:
-        _say(f"the local queue answers at {url} (state in {settings.state})")
+        _say(f"the local queue answers at {url} and keeps its requests in {folder}; in another terminal:")
         for name in ("QUEUE", "REST", "CDN", "API"):
             click.echo(f"export FAL_BATCH_{name}_URL={url}")
+        click.echo(f"export FAL_BATCH_STATE={settings.state / 'served'}")
+        click.echo("export FAL_KEY=any")
         sys.stdout.flush()
 
-    run.serve(port=port, state=settings.state, runners=runners, on_ready=ready)
+    run.serve(port=port, state=folder, runners=runners, on_ready=ready)
     return 0
 
 
@@ -223,29 +235,28 @@ def main() -> NoReturn:
 
 
 def _plan(manifest: Path, settings: Settings) -> int:
-    name, planned = run.plan(manifest, settings)
+    quote = run.plan(manifest, settings)
     if settings.json:
-        _print_json({"campaign": name, **dataclasses.asdict(planned)})
+        facts = {"campaign": quote.campaign, **dataclasses.asdict(quote.planned), "carried": quote.carried}
+        _print_json(facts)
     else:
-        for line in _plan_lines(name, planned, settings):
+        for line in _plan_lines(quote, settings):
             click.echo(line)
     return 0
 
 
 def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> int:
     settings = _settings(flags)
-    progress = _Quiet() if settings.quiet or not sys.stderr.isatty() else _Bar()
+    progress = _Quiet() if settings.quiet else _Bar() if sys.stderr.isatty() else _Lines()
 
-    def confirm(planned: Planned) -> bool:
+    def confirm(quote: run.Quote) -> bool:
         if not settings.quiet:
-            for line in _plan_lines(None, planned, settings):
+            for line in _plan_lines(quote, settings):
                 _say(line)
         is_person = sys.stdin.isatty() and sys.stderr.isatty()
         if settings.yes or settings.local or not is_person:
             return True
-        return click.confirm(
-            f"Submit {_count(planned.to_submit, 'job')} for up to {usd(planned.estimate_micros)}?", err=True
-        )
+        return click.confirm(f"Submit {_count(quote.submits, 'job')} for up to {usd(quote.estimate_micros)}?", err=True)
 
     report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
     if settings.json:
@@ -257,7 +268,7 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
 
 
 class _Quiet:
-    """No progress: no terminal, or --quiet."""
+    """No progress: --quiet."""
 
     def begin(self, totals: CampaignTotals) -> None: ...
 
@@ -266,6 +277,13 @@ class _Quiet:
     def say(self, message: str) -> None: ...
 
     def end(self) -> None: ...
+
+
+class _Lines(_Quiet):
+    """No terminal: only what is worth a line in a log."""
+
+    def say(self, message: str) -> None:
+        _say(message)
 
 
 class _Bar:
@@ -338,21 +356,28 @@ class _Bar:
 # --- words ---
 
 
-def _plan_lines(name: str | None, planned: Planned, settings: Settings) -> list[str]:
-    head = f"{name}: " if name else ""
-    shared = planned.rows - planned.jobs
+def _plan_lines(quote: run.Quote, settings: Settings) -> list[str]:
+    planned, shared = quote.planned, quote.planned.rows - quote.planned.jobs
+    is_mixed = 0 < planned.new < planned.to_submit
     lines = [
-        f"{head}{_count(planned.rows, 'row')}, {_count(planned.jobs, 'job')}"
+        f"{quote.campaign}: {_count(planned.rows, 'row')}, {_count(planned.jobs, 'job')}"
         + (f" ({_count(shared, 'row')} sharing one with another row)" if shared else "")
-        + f": {planned.to_submit} to submit ({planned.new} new), {planned.under_way} under way, "
-        f"{planned.done} done, {planned.failed} failed"
+        + f": {planned.to_submit} to submit"
+        + (f" ({planned.new} of them not seen before)" if is_mixed else "")
+        + f", {planned.under_way} under way, {planned.done} done, {planned.failed} failed"
     ]
+    if quote.carried:
+        lines.append(f"not sent, carried along: {', '.join(quote.carried)}")
     if planned.to_submit:
-        price = f"up to {usd(planned.estimate_micros)}"
+        price = f"up to {usd(quote.estimate_micros)}"
+        if quote.submits < planned.to_submit:
+            price += f" for {quote.submits} of them (--limit)"
         if planned.unpriced:
             price += f" and {_count(planned.unpriced, 'job')} without a known price"
         free = "; this is a rehearsal and costs nothing" if settings.local else ""
         lines.append(f"price: {price}, {settings.concurrency} at once{free}")
+    if quote.is_first:
+        lines.append(f"there is no ledger yet: what is paid for is remembered in {settings.state}")
     return lines
 
 
@@ -370,6 +395,9 @@ def _totals_lines(report: run.StatusReport | run.RunReport, *, is_rehearsal: boo
     )
     lines[0] += "".join(f", {count} {words}" for words, count in parts if count)
     lines += [f"  failed: {count} {cause}" for cause, count in totals.failed_by_cause.items()]
+    lines += [f"    {line}" for line in report.failures]
+    if totals.failed > len(report.failures):
+        lines.append(f"    … and {totals.failed - len(report.failures)} more, in the exported sheet")
     lines += [f"  in doubt: {line}" for line in doubts[:ISSUES_PRINTED_MAX]]
     if totals.superseded_open or totals.superseded_in_doubt:
         lines.append(

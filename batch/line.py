@@ -238,4 +238,4 @@ async def _watch_signals(on_first: Callable[[str], None]) -> None:
             last_resort = threading.Timer(LEAVE_S, os._exit, (EXIT_INTERRUPTED,))
             last_resort.daemon = True
             last_resort.start()
-            on_first(signal.Signals(number).name)
+            on_first(f"interrupted ({signal.Signals(number).name})")

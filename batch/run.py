@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 from batch import line
 from batch.errors import InputError
-from batch.ledger import CampaignTotals, Ledger, LedgerReader, Planned, RowResult, compare, open_ledger, open_reader
+from batch.ledger import (
+    LEDGER_NAME,
+    CampaignTotals,
+    Ledger,
+    LedgerReader,
+    Planned,
+    RowResult,
+    compare,
+    open_ledger,
+    open_reader,
+)
 from batch.settings import Settings
 from batch.states import State
 
@@ -30,6 +40,7 @@ __all__ = [
     "Confirm",
     "Declined",
     "Exported",
+    "Quote",
     "Reconciled",
     "RunReport",
     "StatusReport",
@@ -42,7 +53,24 @@ __all__ = [
     "status",
 ]
 
-Confirm = Callable[[Planned], bool]
+Confirm = Callable[["Quote"], bool]
+FAILURES_TOLD_MAX = 5  # with their messages; all of them are in the exported sheet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """What a run would do and cost at the most, before it does it.
+
+    `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `carried` are the
+    columns that are not sent; `is_first` when there was no ledger yet.
+    """
+
+    campaign: str
+    planned: Planned
+    carried: tuple[str, ...]
+    submits: int
+    estimate_micros: int
+    is_first: bool
 
 
 class Declined(Exception):
@@ -69,6 +97,7 @@ class RunReport:
     ending: Ending | None
     outputs: Path
     doubts: tuple[str, ...]
+    failures: tuple[str, ...]
     exit_code: int
 
 
@@ -80,6 +109,7 @@ class StatusReport:
     totals: CampaignTotals
     outputs: Path
     doubts: tuple[str, ...]
+    failures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +130,22 @@ class Exported:
     rows: int
 
 
-def plan(manifest_path: Path, settings: Settings) -> tuple[str, Planned]:
-    """Check every cell, count and price; writes nothing. The campaign's name, and what a run would come to."""
+def plan(manifest_path: Path, settings: Settings) -> Quote:
+    """Check every cell, count and price; writes nothing."""
     manifest = _load(manifest_path, settings)
     reader = open_reader(settings.state)
     try:
-        return manifest.name, compare(manifest.rows(), reader)
+        if reader is not None:
+            reader.check_campaign(manifest.name, manifest_path)
+        planned = compare(manifest.rows(), reader)
+        return Quote(
+            campaign=manifest.name,
+            planned=planned,
+            carried=manifest.carried,
+            submits=planned.to_submit,
+            estimate_micros=planned.estimate_micros,
+            is_first=reader is None,
+        )
     finally:
         if reader is not None:
             reader.close()
@@ -126,6 +166,7 @@ def run(
     when `confirm` says no: then nothing is changed.
     """
     manifest = _load(manifest_path, settings)
+    is_first = not (settings.state / LEDGER_NAME).exists()
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
         campaign_id = ledger.campaign(manifest.name, manifest_path)
         planned = ledger.plan(campaign_id, manifest.rows())
@@ -138,7 +179,16 @@ def run(
         if _has_work(ledger, campaign_id, planned):
             if settings.key is None and not settings.local:
                 raise InputError("no key: set FAL_KEY (environment or .env), or rehearse with --local")
-            if planned.to_submit and not confirm(planned):
+            submits, estimate = _in_this_run(ledger, campaign_id, planned, settings.limit, cap)
+            quote = Quote(
+                campaign=manifest.name,
+                planned=planned,
+                carried=manifest.carried,
+                submits=submits,
+                estimate_micros=estimate,
+                is_first=is_first,
+            )
+            if planned.to_submit and not confirm(quote):
                 raise Declined
             for job_id in retried:
                 ledger.retried(job_id)
@@ -268,6 +318,9 @@ def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[
         raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
     retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
     if not again.in_doubt:
+        if not retried and (again.row_ids or again.cause):
+            causes = ", ".join(ledger.totals(campaign_id).failed_by_cause) or "none"
+            raise InputError(f"no failed job is meant by that; the causes of failures are: {causes}")
         return retried, []
     ledger.doubt_what_a_crash_left()
     doubtful = [attempt for attempt, _ in ledger.in_doubt(campaign_id)]
@@ -275,6 +328,18 @@ def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[
         wanted = set(ledger.jobs_of_rows(campaign_id, again.row_ids))
         doubtful = [attempt for attempt in doubtful if attempt.job_id in wanted]
     return retried, doubtful
+
+
+def _in_this_run(
+    ledger: Ledger, campaign_id: int, planned: Planned, limit: int | None, cap: int | None
+) -> tuple[int, int]:
+    """How many jobs this run may submit, and what they cost at the most."""
+    submits, estimate = planned.to_submit, planned.estimate_micros
+    if limit is not None and limit < submits:
+        submits, estimate = limit, min(estimate, ledger.dearest(campaign_id, limit))
+    if cap is not None:
+        estimate = min(estimate, max(0, cap - ledger.exposure_micros(campaign_id)))
+    return submits, estimate
 
 
 def _with(planned: Planned, ledger: Ledger, job_ids: list[int]) -> Planned:
@@ -306,6 +371,7 @@ def _report(
         ending=ending,
         outputs=report.outputs,
         doubts=report.doubts,
+        failures=report.failures,
         exit_code=exit_code(report.totals, ending),
     )
 
@@ -318,6 +384,10 @@ def _status(settings: Settings, reader: LedgerReader, campaign_id: int, name: st
         totals=reader.totals(campaign_id),
         outputs=campaign_folder(settings.outputs, name),
         doubts=_doubts(settings, reader, campaign_id),
+        failures=tuple(
+            f"{address} {row_id}: {cause}: {message}".rstrip(": ")
+            for address, row_id, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
+        ),
     )
 
 

@@ -130,14 +130,14 @@ OPTIONS: Mapping[str, Option] = {
             default=3600.0,
             parse=parse_duration,
             metavar="TIME",
-            help="How long a started job may run at fal; used only to prove that a lost submit was never taken.",
+            help="How long a started job may run at fal. Only for the proof that a lost submit was never taken.",
         ),
         Option(
             name="history_delay",
             default=600.0,
             parse=parse_duration,
             metavar="TIME",
-            help="How late fal's request history may be.",
+            help="How late fal's request history may be, when a lost answer is looked for in it.",
         ),
         Option(
             name="wait",
@@ -151,7 +151,7 @@ OPTIONS: Mapping[str, Option] = {
             default=Path("state"),
             parse=Path,
             metavar="DIR",
-            help="The folder of the ledger.",
+            help="The folder of the ledger, below the folder you are in.",
         ),
         Option(
             name="outputs",
@@ -165,7 +165,7 @@ OPTIONS: Mapping[str, Option] = {
             default=False,
             parse=_flag,
             is_flag=True,
-            help="Run against the queue inside the program: real preview videos, no key, no cost.",
+            help="The rehearsal: the queue inside the program, real previews, no key, no cost, a ledger of its own.",
         ),
         Option(name="endpoint", default=None, parse=str, metavar="ID", help="The endpoint of rows that name none."),
         Option(
@@ -175,7 +175,13 @@ OPTIONS: Mapping[str, Option] = {
             metavar="NAME",
             help="The campaign's name, instead of the manifest's own.",
         ),
-        Option(name="yes", default=False, parse=_flag, is_flag=True, help="Do not ask before spending."),
+        Option(
+            name="yes",
+            default=False,
+            parse=_flag,
+            is_flag=True,
+            help="Do not ask before spending (without a terminal there is no question).",
+        ),
         Option(name="json", default=False, parse=_flag, is_flag=True, help="Print JSON for scripts."),
         Option(name="quiet", default=False, parse=_flag, is_flag=True, help="No progress, only what went wrong."),
         Option(name="queue_url", default="https://queue.fal.run", parse=str, metavar="URL", help="fal's queue."),
@@ -237,6 +243,9 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
         _make_local(values, sources)
     if values["outputs"] is None:
         values["outputs"] = values["state"] / "outputs"
+    for name in ("state", "outputs"):
+        if values[name].exists() and not values[name].is_dir():
+            raise InputError(f"{sources[name]}: {values[name]} is no folder")
     for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
         values[name] = _url(values[name], sources[name])
     return Settings(**values, key=_key(variables), proxy=_proxy(variables, values["queue_url"]), sources=sources)

@@ -253,7 +253,7 @@ def test_a_ledger_of_another_queue_is_exit_code_2(call: Call, sheet: Path, monke
 def test_a_plan_counts_and_prices_and_writes_nothing(call: Call, sheet: Path) -> None:
     said = call("plan", str(sheet))
     assert said.code == 0
-    assert "shots: 2 rows, 2 jobs: 2 to submit (2 new), 0 under way, 0 done, 0 failed" in said.out
+    assert "shots: 2 rows, 2 jobs: 2 to submit, 0 under way, 0 done, 0 failed" in said.out
     assert re.search(r"price: up to \$\d", said.out)
     assert [sheet] == list(sheet.parent.iterdir())
 
@@ -414,6 +414,65 @@ def test_an_export_never_writes_over_the_sheet_itself(call: Call, sheet: Path) -
     said = call("export", str(sheet), str(sheet))
     assert said.code == 2
     assert sheet.read_text() == SHEET
+
+
+def test_a_failure_is_told_with_its_row_and_its_message(call: Call, sheet: Path) -> None:
+    def work(ledger: Ledger) -> None:
+        ledger.refused(claim(ledger, 1), cause="too_large", message="submit: fal answered 413")
+
+    planned(sheet.parent, sheet, work)
+    out = call("status").out
+    assert "  failed: 1 too_large" in out
+    assert "    sheet.csv:2 a: too_large: submit: fal answered 413" in out
+
+
+def test_a_plan_tells_what_is_not_sent_and_where_a_new_ledger_will_be(call: Call, tmp_path: Path) -> None:
+    sheet = tmp_path / "mood.csv"
+    sheet.write_text("id,prompt,image_url,mood\nsea,waves,https://example.com/sea.jpg,calm\n")
+    out = call("plan", "mood.csv").out
+    assert "not sent, carried along: mood" in out
+    assert "there is no ledger yet: what is paid for is remembered in state" in out
+
+
+def test_a_state_that_is_no_folder_is_exit_code_2(call: Call, sheet: Path) -> None:
+    said = call("run", str(sheet), "--state", str(sheet))
+    assert (said.code, said.err) == (2, f"error: --state: {sheet} is no folder\n")
+
+
+@pytest.mark.parametrize("words", [("sea",), ("--cause", "nope")])
+def test_a_retry_that_means_nothing_says_so_and_submits_nothing(
+    call: Call, sheet: Path, words: tuple[str, ...]
+) -> None:
+    said = call("retry", str(sheet), *words, key="id:secret")
+    assert said.code == 2
+    assert "no failed job is meant by that; the causes of failures are: none" in said.err
+    assert attempts(sheet.parent) == []
+
+
+def test_a_retry_of_a_row_that_is_not_there_names_it(call: Call, sheet: Path) -> None:
+    said = call("retry", str(sheet), "see", key="id:secret")
+    assert (said.code, said.err) == (2, "error: the manifest has no row 'see'\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "question"),
+    [((), "Submit 2 jobs for up to $0.5036?"), (("--limit", "1"), "Submit 1 job for up to $0.2518?")],
+)
+def test_the_question_is_about_this_run(
+    call: Call, sheet: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], question: str
+) -> None:
+    asked = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda text, err: asked.append(text))
+    assert call("run", str(sheet), *flags, key="id:secret").code == 4
+    assert asked == [question]
+    assert attempts(sheet.parent) == []
+
+
+def test_the_command_to_go_on_with_is_never_one_that_pays_again() -> None:
+    flags = {"max_cost": "5", "yes": "yes", "limit": None}
+    assert cli._typed("run", Path("a b.csv"), flags) == "fal-batch run 'a b.csv' --max-cost 5 --yes"
 
 
 # --- helpers ---

@@ -66,7 +66,8 @@ def test_a_harmless_result_is_written_as_it_is(tmp_path: Path, text: str) -> Non
 
 def test_an_export_that_fails_leaves_the_earlier_file_and_no_part(tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
-    out.write_text("earlier")
+    earlier = "id,result_state\na,fetched\n"
+    out.write_text(earlier)
 
     def rows() -> Iterator[Row]:
         yield row("a")
@@ -74,7 +75,7 @@ def test_an_export_that_fails_leaves_the_earlier_file_and_no_part(tmp_path: Path
 
     with pytest.raises(RuntimeError, match="went away"):
         to_csv(rows(), COLUMNS, lambda _: Result(), out)
-    assert out.read_text() == "earlier"
+    assert out.read_text() == earlier
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
@@ -87,6 +88,20 @@ def test_what_it_was_made_from_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="made from"):
             to_csv([row("a")], COLUMNS, lambda _: Result(), out, never=(source,))
     assert source.read_text() == "mine"
+
+
+def test_a_sheet_that_is_no_earlier_export_is_never_written_over(tmp_path: Path) -> None:
+    mine = tmp_path / "prompts.csv"
+    mine.write_text("id,prompt\na,mine\n")
+    with pytest.raises(InputError, match="is no earlier export"):
+        to_csv([row("a")], COLUMNS, lambda _: Result(), mine)
+    assert mine.read_text() == "id,prompt\na,mine\n"
+
+
+def test_only_a_csv_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.csv"):
+        to_csv([row("a")], COLUMNS, lambda _: Result(), tmp_path / "out.xlsx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_not_written_over(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def to_csv(
 
 
 def _refuse(out: Path, never: Sequence[Path]) -> None:
-    if out.suffix.lower() != ".csv":
+    if out.suffix.lower() != ".csv" and not out.is_dir():
         raise InputError(f"{out}: the sheet is written as CSV; name a file that ends in .csv")
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the file to write, such as {out / 'results.csv'}")
@@ -94,6 +94,14 @@ def _refuse(out: Path, never: Sequence[Path]) -> None:
         for path in (out, out.with_name(out.name + ".part")):
             if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
                 raise InputError(f"{path} is what this export was made from; write it under another name")
+    if out.exists() and out.stat().st_size and not _is_an_export(out):
+        raise InputError(f"{out} is there already and is no earlier export; write it under another name")
+
+
+def _is_an_export(path: Path) -> bool:
+    """Whether the file is a sheet with result columns, and so nobody's only copy."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return RESULT_COLUMNS[0] in next(csv.reader(file), [])
 
 
 def _write(file: TextIO, rows: Iterable[Row], columns: Sequence[str], results: Callable[[Row], Result]) -> int:

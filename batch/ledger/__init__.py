@@ -5,10 +5,12 @@
 """
 
 from batch.ledger.read import LedgerReader, compare, open_reader
+from batch.ledger.schema import LEDGER_NAME
 from batch.ledger.values import CampaignTotals, Missing, OpenJob, Placement, Planned, RowResult
 from batch.ledger.write import Ledger, open_ledger
 
 __all__ = [
+    "LEDGER_NAME",
     "CampaignTotals",
     "Ledger",
     "LedgerReader",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -172,6 +173,39 @@ class LedgerReader:
         """Settled + reserved + in doubt: what the campaign's cap is held against."""
         found = self._db.execute("SELECT sum(cost_micros) FROM attempt WHERE campaign_id = ?", (campaign_id,))
         return int(found.fetchone()[0] or 0)
+
+    def dearest(self, campaign_id: int, count: int) -> int:
+        """The price of the `count` dearest jobs that may be submitted or retried: no run of so many costs more."""
+        query = f"""SELECT coalesce(sum(price_micros), 0) FROM (SELECT job.price_micros FROM job
+            WHERE job.state NOT IN ('fetched', 'completed') AND {_WANTED}
+            ORDER BY job.price_micros DESC LIMIT :limit)"""
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "limit": count}
+        return int(self._db.execute(query, names).fetchone()[0])
+
+    def check_campaign(self, name: str, manifest: Path) -> int | None:
+        """The number of the campaign, None where it is not there yet. InputError when it is another manifest's."""
+        found = self._db.execute("SELECT id, manifest, reading FROM campaign WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            return None
+        if found["manifest"] != self.manifest_path(manifest) and found["reading"] > 0:
+            first = (self.folder / found["manifest"]).resolve()
+            raise InputError(
+                f"the campaign {name!r} belongs to {first}, and this is {manifest}; "
+                "name this one with --campaign NAME (or `name:` in its YAML file)"
+            )
+        return int(found["id"])
+
+    def manifest_path(self, manifest: Path) -> str:
+        """How the ledger writes a manifest's path: relative to its own folder, so that both can move together."""
+        return os.path.relpath(manifest.resolve(), self.folder.resolve())
+
+    def failures(self, campaign_id: int, limit: int) -> list[tuple[str, str, str, str]]:
+        """The first rows that failed: address, row id, cause, message."""
+        query = """SELECT row.address, row.row_id, job.cause, job.message FROM row JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = :campaign AND row.reading = :reading AND job.state = 'failed'
+            ORDER BY row.position LIMIT :limit"""
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "limit": limit}
+        return [(r[0], r[1], r[2] or "unknown", r[3] or "") for r in self._db.execute(query, names)]
 
     def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
         """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""

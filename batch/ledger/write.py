@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,24 +99,17 @@ class Ledger(LedgerReader):
 
     def campaign(self, name: str, manifest: Path) -> int:
         """The number of the campaign, made where it is new. InputError when the name belongs to another manifest."""
-        path = os.path.relpath(manifest.resolve(), self.folder.resolve())
-        found = self._db.execute("SELECT id, manifest, reading FROM campaign WHERE name = ?", (name,)).fetchone()
-        if found is None:
-            with self._transaction():
-                made = self._db.execute(
-                    "INSERT INTO campaign (name, manifest, created_at) VALUES (?, ?, ?)", (name, path, self._clock())
-                )
-            assert made.lastrowid is not None
-            return made.lastrowid
-        if found["manifest"] != path and found["reading"] == 0:  # never taken over: the name is still free
-            self._write("UPDATE campaign SET manifest = ? WHERE id = ?", (path, found["id"]))
-        elif found["manifest"] != path:
-            first = (self.folder / found["manifest"]).resolve()
-            raise InputError(
-                f"the campaign {name!r} belongs to {first}, and this is {manifest}; "
-                "name this one with --campaign NAME (or `name:` in its YAML file)"
+        found = self.check_campaign(name, manifest)
+        path = self.manifest_path(manifest)
+        if found is not None:  # a manifest that was never taken over leaves the name free
+            self._write("UPDATE campaign SET manifest = ? WHERE id = ? AND manifest != ?", (path, found, path))
+            return found
+        with self._transaction():
+            made = self._db.execute(
+                "INSERT INTO campaign (name, manifest, created_at) VALUES (?, ?, ?)", (name, path, self._clock())
             )
-        return int(found["id"])
+        assert made.lastrowid is not None
+        return made.lastrowid
 
     def plan(self, campaign_id: int, rows: Iterable[Row]) -> Planned:
         """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it.

@@ -65,7 +65,7 @@ class Scheduler:
         self._late_since: float | None = None
         self._said_for: float | None = None
 
-        self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up)
+        self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up, say=progress.say)
         self._submitter = Submitter(
             ledger=ledger,
             fal=fal,

@@ -21,12 +21,19 @@ class Gate:
     """
 
     def __init__(
-        self, *, options: RunOptions, clock: Callable[[], float], rng: random.Random, wake: Callable[[], None]
+        self,
+        *,
+        options: RunOptions,
+        clock: Callable[[], float],
+        rng: random.Random,
+        wake: Callable[[], None],
+        say: Callable[[str], None],
     ) -> None:
         self._options = options
         self._clock = clock
         self._rng = rng
         self._wake = wake
+        self._say = say
         self._slots: set[int] = set()
         self._before_claim: set[int] = set()
         self._outage_since: float | None = None
@@ -87,7 +94,9 @@ class Gate:
             self._unsent_in_a_row += 1
             delay = retry.backoff_s(self._unsent_in_a_row, self._rng, retry_after_s=exc.retry_after_s)
             self.hold_until = now + delay
-        self._outage_since = now if self._outage_since is None else self._outage_since
+        if self._outage_since is None:
+            self._outage_since = now
+            self._say(f"fal does not take submits ({exc.message}); trying again for ten minutes")
         if now - self._outage_since >= OUTAGE_PATIENCE_S:
             message = f"no submit has got through for ten minutes; the last said: {exc.message}"
             self.stop_submitting(StopKind.TROUBLE, exc.cause, message)

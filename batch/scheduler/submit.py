@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from batch.budget import usd
 from batch.errors import Action, Blocked, CallFailed
 from batch.fal import FalClient
 from batch.jobs import Attempt, LocalFile, Ticket, body_with_urls, local_files
@@ -67,7 +68,13 @@ class Submitter:
             cap_micros=self._options.cap_micros,
         )
         if attempt is None:
-            self._gate.stop_submitting(StopKind.CAP, "cap", "the cap on the campaign has no room for the next job")
+            cap, price = usd(self._options.cap_micros), usd(job.price_micros)
+            used = usd(self._ledger.exposure_micros(self._campaign_id))
+            message = (
+                f"the cap of {cap} has no room for the next job ({price}): {used} is spent, reserved or in doubt; "
+            )
+            message += "a higher --max-cost goes on"
+            self._gate.stop_submitting(StopKind.CAP, "cap", message)
             return False
         self._gate.claimed()
         self.posting[attempt.id] = attempt
