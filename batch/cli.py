@@ -276,6 +276,8 @@ class _Quiet:
 
     def say(self, message: str) -> None: ...
 
+    def running(self, count: int) -> None: ...
+
     def end(self) -> None: ...
 
 
@@ -291,6 +293,7 @@ class _Bar:
 
     def __init__(self) -> None:
         self._counts: dict[State, int] = {}
+        self._running = 0
         self._bar: Any = None
         self._note = ""
 
@@ -331,6 +334,11 @@ class _Bar:
         if self._bar is not None:
             self._show()
 
+    def running(self, count: int) -> None:
+        self._running = count
+        if self._bar is not None:
+            self._show()
+
     def end(self) -> None:
         if self._bar is not None:
             self._bar.close()
@@ -341,10 +349,10 @@ class _Bar:
 
     def _show(self) -> None:
         counts = self._counts
-        running = counts.get(State.SUBMITTING, 0) + counts.get(State.SUBMITTED, 0)
+        submitted = counts.get(State.SUBMITTING, 0) + counts.get(State.SUBMITTED, 0)
         words = [
-            f"{running} submitted",
-            f"{counts.get(State.COMPLETED, 0)} saving",
+            f"{submitted} submitted",
+            f"{self._running} running",
             f"{counts.get(State.FETCHED, 0)} saved",
             f"{counts.get(State.FAILED, 0) + counts.get(State.CANCELLED, 0)} failed",
         ]

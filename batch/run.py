@@ -178,7 +178,9 @@ def run(
         ending = None
         if _has_work(ledger, campaign_id, planned):
             if settings.key is None and not settings.local:
-                raise InputError("no key: set FAL_KEY (environment or .env), or rehearse with --local")
+                raise InputError(
+                    "no key: set FAL_KEY, or FAL_KEY_ID and FAL_KEY_SECRET (in a .env too), or rehearse with --local"
+                )
             submits, estimate = _in_this_run(ledger, campaign_id, planned, settings.limit, cap)
             quote = Quote(
                 campaign=manifest.name,

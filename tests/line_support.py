@@ -493,6 +493,8 @@ class _Said:
 
     def moved(self, job_id: int, was: State, now: State) -> None: ...
 
+    def running(self, count: int) -> None: ...
+
     def say(self, message: str) -> None:
         self.lines.append(message)
 

@@ -20,7 +20,7 @@ from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs, l
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
 from batch.scheduler.gate import Gate
-from batch.scheduler.options import StopKind
+from batch.scheduler.options import Progress, StopKind
 from batch.scheduler.submit import Submitter
 from batch.states import State
 
@@ -53,7 +53,10 @@ class Carrier:
         endpoint_of: Callable[[str], Endpoint],
         clock: Callable[[], float],
         rng: random.Random,
+        progress: Progress,
     ) -> None:
+        self._progress = progress
+        self._running: set[int] = set()  # jobs that fal says it is working on
         self._ledger = ledger
         self._fal = fal
         self._saver = saver
@@ -82,6 +85,16 @@ class Carrier:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
         finally:
             self._gate.free_slot(job.id)
+            self._note_running(job.id, is_running=False)
+
+    def _note_running(self, job_id: int, *, is_running: bool) -> None:
+        before = len(self._running)
+        if is_running:
+            self._running.add(job_id)
+        else:
+            self._running.discard(job_id)
+        if len(self._running) != before:
+            self._progress.running(len(self._running))
 
     async def _follow(self, job: OpenJob) -> bool:
         """Ask until fal reports the job complete, then take its result. Whether the result is in the ledger."""
@@ -113,6 +126,7 @@ class Carrier:
             if status.status is not word:
                 word = status.status
                 self._ledger.seen(job.id, word.value)
+                self._note_running(job.id, is_running=word is FalStatus.IN_PROGRESS)
             if word is FalStatus.COMPLETED:
                 break
             if (

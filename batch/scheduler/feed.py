@@ -96,6 +96,7 @@ class Scheduler:
             endpoint_of=endpoint_of,
             clock=clock,
             rng=rng,
+            progress=progress,
         )
 
     async def run(self) -> Ending:

@@ -63,6 +63,8 @@ class Ending:
 
 
 class Progress(Protocol):
-    """Told what the run is waiting for, when that is not obvious."""
+    """Told what the ledger's transitions do not tell: what the run waits for, and how many jobs fal is working on."""
 
     def say(self, message: str) -> None: ...
+
+    def running(self, count: int) -> None: ...
