@@ -21,7 +21,7 @@ from ledger_support import QUEUE, Clock, accept, bring_to, claim, make_row, open
 
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
-from batch.ledger import Ledger, compare, open_reader
+from batch.ledger import Ledger, LedgerReader, compare, open_reader
 from batch.ledger.write import PLANNING_CHUNK, SUBMIT_OPEN_S
 from batch.reconcile import proof_due_at
 from batch.states import TRANSITIONS, Event, State
@@ -1094,3 +1094,13 @@ def holding(folder: Path, *, before: str = "pass") -> Iterator[Holder]:
     finally:
         process.kill()
         process.communicate(timeout=30)
+
+
+def test_the_exposure_that_is_kept_is_the_one_that_is_summed(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, *(make_row(state.value, position=n, price_micros=n) for n, state in enumerate(State, start=1)))
+        assert ledger.exposure_micros(1) == 0
+        for n, state in enumerate(State, start=1):
+            bring_job_to(ledger, n, state)
+            assert ledger.exposure_micros(1) == LedgerReader.exposure_micros(ledger, 1)
+        assert ledger.exposure_micros(1) == ledger.totals(1).exposure_micros > 0

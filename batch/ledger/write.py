@@ -94,6 +94,7 @@ class Ledger(LedgerReader):
         super().__init__(connection, folder)
         self._clock = clock
         self.listener: Listener | None = None
+        self._exposures: dict[int, int] = {}  # of campaigns that were asked about: this is the only writer
 
     # --- planning ---
 
@@ -174,7 +175,6 @@ class Ledger(LedgerReader):
         with self._transaction():
             self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
-            # without a cap nothing is summed: a campaign of a million would be summed a million times
             exposure = 0 if cap_micros is None else self.exposure_micros(campaign_id)
             if not budget.fits(exposure_micros=exposure, price_micros=job.price_micros, cap_micros=cap_micros):
                 return None
@@ -197,6 +197,7 @@ class Ledger(LedgerReader):
             )
             assert made.lastrowid is not None
             was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at)
+        self._count(campaign_id, job.price_micros or 0)
         self._tell(job.id, was, now)
         return Attempt(
             id=made.lastrowid,
@@ -460,6 +461,17 @@ class Ledger(LedgerReader):
         values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
         return [row[0] for row in self._db.execute(query, values)]
 
+    def exposure_micros(self, campaign_id: int) -> int:
+        """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""
+        if campaign_id not in self._exposures:
+            self._exposures[campaign_id] = super().exposure_micros(campaign_id)
+        return self._exposures[campaign_id]
+
+    def _count(self, campaign_id: int, micros: int) -> None:
+        """Keep the sum of `exposure_micros` true after a commit."""
+        if campaign_id in self._exposures:
+            self._exposures[campaign_id] += micros
+
     # --- how a step is written ---
 
     def _move(
@@ -483,7 +495,9 @@ class Ledger(LedgerReader):
             attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
             if event in _ENDS_THE_POST:
                 attempt_columns["closed_at"] = at
+        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
         with self._transaction():
+            campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
             was, now = self._step(
                 attempt.job_id,
                 event,
@@ -493,6 +507,8 @@ class Ledger(LedgerReader):
                 job_set=job_columns,
                 attempt_set=attempt_columns,
             )
+        if ends:
+            self._count(campaign_id, (cost or 0) - reserved)
         self._tell(attempt.job_id, was, now)
 
     def _job_event(
