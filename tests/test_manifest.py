@@ -13,6 +13,7 @@ from PIL import Image
 from batch import jobs, manifest
 from batch.endpoints import DEFAULT_ENDPOINT, load
 from batch.errors import InputError, ManifestError
+from batch.export import Result, to_csv
 from batch.jobs import Row
 from batch.manifest.names import SeenIds
 from batch.manifest.report import ISSUES_KEPT_MAX
@@ -482,12 +483,12 @@ def test_issues_of_a_campaign_name_its_lines(issues_of: Issues) -> None:
 
 
 def test_an_unknown_key_is_an_issue_with_its_line_and_what_is_known(issues_of: Issues) -> None:
-    issues = issues_of("nme: x\nrows: shots.csv\nmatrix:\n  seed: [1]\nendpoint: [a, b]\nname: a\nname: b\n", "n.yaml")
+    issues = issues_of("nme: x\nrows: shots.csv\nmatrx:\n  seed: [1]\nendpoint: {a: b}\nname: a\nname: b\n", "n.yaml")
     assert "n.yaml:7 name: stands here twice" in issues
-    known = "it knows name, endpoint, rows, columns, defaults, takes, output, carry"
+    known = "it knows name, endpoint, rows, columns, defaults, set, matrix, takes, output, max_cost, carry"
     assert f"n.yaml:1 nme: is not a key of a campaign (did you mean 'name'?); {known}" in issues
-    assert f"n.yaml:3 matrix: is not a key of a campaign; {known}" in issues
-    assert "n.yaml:5 endpoint: must be the id of one endpoint" in issues
+    assert f"n.yaml:3 matrx: is not a key of a campaign (did you mean 'matrix'?); {known}" in issues
+    assert "n.yaml:5 endpoint: must be the id of an endpoint, or a list of them" in issues
 
 
 def test_a_campaigns_name_is_its_own_then_the_files(folder: Path) -> None:
@@ -525,3 +526,197 @@ def test_every_field_of_the_built_in_endpoint_can_be_a_column(rows_of: Rows) -> 
     assert set(fields) == {field.name for field in load(DEFAULT_ENDPOINT).fields}
     (row,) = rows_of(",".join(fields) + "\n" + ",".join(fields.values()) + "\n")
     assert row.job.input == {**fields, "camera_fixed": False, "enable_safety_checker": True, "seed": 3}
+
+
+# Campaigns that vary their rows.
+
+SHEET = f"id,subject,image_url\na,a cat,{URL}\nb,{{odd}},{URL}\n"
+
+
+@pytest.fixture
+def sheet(folder: Path) -> Path:
+    (folder / "shots.csv").write_text(SHEET)
+    return folder / "shots.csv"
+
+
+def second_model(folder: Path) -> None:
+    """An endpoint `acme/still` that has `hue` where the built-in one has `camera_fixed`."""
+    text = next((Path(manifest.__file__).parent.parent / "endpoints" / "data").glob("fal-ai*.json")).read_text()
+    text = text.replace(DEFAULT_ENDPOINT, "acme/still").replace('"camera_fixed"', '"hue"')
+    (folder / "acme__still.json").write_text(text)
+
+
+def test_set_writes_a_field_of_every_row_from_its_columns(rows_of: Rows, sheet: Path) -> None:
+    rows = rows_of('rows: shots.csv\nset: {prompt: "{subject} {{of}} {id}/x", duration: 5.0}\n', "n.yaml")
+    assert [row.job.input["prompt"] for row in rows] == ["a cat {of} a/x", "{odd} {of} b/x"]
+    assert [(row.job.input["duration"], row.stem) for row in rows] == [("5", "a"), ("5", "b")]
+    assert list(rows[0].cells) == ["id", "subject", "image_url"]
+
+
+def test_a_set_prompt_is_the_same_job_as_a_written_one(rows_of: Rows, sheet: Path) -> None:
+    made = rows_of('rows: shots.csv\nset: {prompt: "{subject}"}\n', "n.yaml")
+    written = rows_of(SHEET.replace("subject", "prompt"))
+    assert [row.job for row in made] == [row.job for row in written]
+
+
+def test_the_matrix_is_every_combination_the_last_axis_fastest(rows_of: Rows, sheet: Path) -> None:
+    rows = rows_of(
+        'rows: shots.csv\nset: {prompt: "{subject}, camera {move}"}\nmatrix:\n  move: [left, up/down]\n'
+        "  seed: [1, 2]\n  resolution: [480p]\ntakes: 2\n",
+        "n.yaml",
+    )
+    assert [row.stem for row in rows[:8]] == [
+        "a-left-1-1", "a-left-1-2", "a-left-2-1", "a-left-2-2",
+        "a-up-down-1-1", "a-up-down-1-2", "a-up-down-2-1", "a-up-down-2-2",
+    ]  # fmt: skip
+    assert (rows[4].job.input["prompt"], rows[4].job.input["seed"]) == ("a cat, camera up/down", 1)
+    assert {row.job.input["resolution"] for row in rows} == {"480p"}
+    assert len({row.job.key for row in rows}) == len({row.stem for row in rows}) == 16
+    assert [(row.id, row.address, row.position) for row in rows[7:9]] == [
+        ("a", "shots.csv:2", 8),
+        ("b", "shots.csv:3", 9),
+    ]
+    assert [row.cells["result_variant"] for row in rows[:8:2]] == ["1", "2", "3", "4"]
+    assert rows[4].cells["move"] == "up/down"
+
+
+def test_an_axis_wins_over_a_default_and_an_empty_value_leaves_it(rows_of: Rows) -> None:
+    rows = rows_of(
+        f"rows: [{{id: a, prompt: x, image_url: {URL}}}]\ndefaults: {{duration: 5}}\nmatrix: {{duration: [2, null]}}\n",
+        "n.yaml",
+    )
+    assert [(row.job.input["duration"], row.stem) for row in rows] == [("2", "a-2"), ("5", "a-duration2")]
+
+
+def test_an_output_that_names_an_axis_gets_no_suffix_for_it(rows_of: Rows, sheet: Path) -> None:
+    campaign = 'rows: shots.csv\nset: {prompt: "{subject}"}\nmatrix: {seed: [1, 2], duration: [3, 4]}\n'
+    rows = rows_of(campaign + 'output: "{seed}/{id}.mp4"\n', "n.yaml")
+    assert [row.stem for row in rows[:4]] == ["1/a-3", "1/a-4", "2/a-3", "2/a-4"]
+
+
+def test_a_list_of_endpoints_is_the_slowest_axis_and_each_takes_what_it_knows(rows_of: Rows, folder: Path) -> None:
+    second_model(folder)
+    (folder / "shots.csv").write_text(f"id,prompt,image_url,camera_fixed\na,x,{URL},yes\n")
+    rows = rows_of(
+        f"rows: shots.csv\nendpoint:\n  - {DEFAULT_ENDPOINT}\n  - acme/still\n"
+        f"defaults: {{hue: no}}\nmatrix: {{seed: [1, 2]}}\n",
+        "n.yaml",
+        pinned_dir=folder,
+    )
+    assert [(row.job.endpoint, row.job.input["seed"]) for row in rows] == [
+        (DEFAULT_ENDPOINT, 1), (DEFAULT_ENDPOINT, 2), ("acme/still", 1), ("acme/still", 2),
+    ]  # fmt: skip
+    assert ["camera_fixed" in row.job.input for row in rows] == [True, True, False, False]
+    assert ["hue" in row.job.input for row in rows] == [False, False, True, True]
+
+
+def test_mistakes_in_what_varies_the_rows_name_the_campaigns_lines(issues_of: Issues, sheet: Path) -> None:
+    issues = issues_of(
+        "rows: shots.csv\n"
+        "set:\n"
+        '  prompt: "{subjct}, {mov}"\n'
+        '  promt: "x"\n'
+        '  image_url: "x"\n'
+        '  seed: "{id}"\n'
+        "matrix:\n"
+        "  move: [left]\n"
+        "  subject: [a]\n"
+        "  takes: [1, 2]\n"
+        "  seed: [1]\n"
+        "  duration: [2,\n"
+        "    13]\n"
+        "  resolutio: [480p]\n",
+        "n.yaml",
+    )
+    assert [issue.partition(";")[0] for issue in issues] == [
+        "n.yaml:3 set.prompt: names {mov}, which is neither a column nor an axis (did you mean 'move'?)",
+        "n.yaml:3 set.prompt: names {subjct}, which is neither a column nor an axis (did you mean 'subject'?)",
+        "n.yaml:8 matrix.move: is neither a field nor named in a template of `set`",
+        "n.yaml:9 matrix.subject: is also column 'subject' of shots.csv",
+        "n.yaml:10 matrix.takes: cannot be an axis",
+        "n.yaml:14 matrix.resolutio: is neither a field nor named in a template of `set` (did you mean 'resolution'?)",
+        "n.yaml:4 set.promt: is not a field of " + DEFAULT_ENDPOINT + " (did you mean 'prompt'?)",
+        "n.yaml:5 set.image_url: column 'image_url' of shots.csv fills image_url too",
+        "n.yaml:6 set.seed: an axis of `matrix` sets seed too",
+        "n.yaml:13 matrix.duration: '13' is not one of 2 … 12",
+    ]
+
+
+def test_a_value_that_set_makes_wrong_names_its_row_too(issues_of: Issues, sheet: Path) -> None:
+    assert issues_of('rows: shots.csv\nset:\n  prompt: x\n  duration: "{id}"\n', "n.yaml") == [
+        f"n.yaml:4 set.duration: '{id}' is not one of 2 … 12 (for shots.csv:{line})"
+        for id, line in (("a", 2), ("b", 3))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("campaign", "issue"),
+    [
+        ("matrix: {seed: 1}", "n.yaml:2 matrix.seed: must be a list of values, such as [1, 2, 3]"),
+        ("matrix: {seed: [1, 1]}", "n.yaml:2 matrix.seed: '1' stands in the list twice"),
+        ("endpoint: a/b\nmatrix: {endpoint: [c/d]}", "n.yaml:3 matrix.endpoint: stands under `endpoint` too; keep one"),
+        ("endpoint: [acme/none]", "n.yaml:2 endpoint: no OpenAPI document is known for 'acme/none'"),
+        ("max_cost: lots", "n.yaml:2 max_cost: 'lots': expected dollars like 25 or 25.00"),
+        ("set: {prompt: [a]}", "n.yaml:2 set.prompt: must be a template"),
+        ("set: {prompt: '{a!r}'}", "n.yaml:2 set.prompt: '{a!r}' may hold only plain names in braces"),
+        ("set: {prompt: x}\nmatrix: {duration: [5, 5.0]}", "n.yaml:3 matrix: two combinations ask for the same video"),
+        (
+            "set: {prompt: x}\noutput: '{prompt}'",
+            "n.yaml:3 output: shots.csv:3 and shots.csv:2 would get the same file",
+        ),
+        (
+            "set: {prompt: '{m}'}\nmatrix: {m: [a/b, a-b]}",
+            "n.yaml:3 output: shots.csv:2 and another combination of it would get the same file name 'a-a-b'",
+        ),
+    ],
+)
+def test_a_campaign_that_cannot_be_meant_is_one_issue(
+    issues_of: Issues, sheet: Path, campaign: str, issue: str
+) -> None:
+    (found,) = issues_of(f"rows: shots.csv\n{campaign}\n", "n.yaml")
+    assert found.startswith(issue)
+
+
+def test_a_campaigns_cap_is_micro_dollars(sheet: Path, folder: Path) -> None:
+    (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\nmax_cost: 25.50\n")
+    assert manifest.load(folder / "n.yaml").max_cost_micros == 25_500_000
+    assert manifest.load(sheet).max_cost_micros is None
+
+
+def test_a_pattern_is_a_row_for_each_picture_sorted_by_name(rows_of: Rows, folder: Path) -> None:
+    (folder / "images" / "more").mkdir()
+    shutil.copy(folder / "images" / "moon.jpg", folder / "images" / "more" / "moon.jpg")
+    campaign = "rows: images/**/*.jpg\nset: {prompt: '{id}'}\n"
+    rows = rows_of(campaign, "n.yaml")
+    assert [row.address for row in rows] == ["images/chelsea.jpg", "images/moon.jpg", "images/more/moon.jpg"]
+    assert [row.id for row in rows[:2]] == ["chelsea", "moon"]
+    assert rows[2].id.startswith("moon-")
+    assert rows[1].job.files[0].path == folder / "images" / "moon.jpg"
+    shutil.copy(folder / "images" / "moon.jpg", folder / "images" / "more" / "a.jpg")
+    assert {row.id for row in rows} < {row.id for row in rows_of(campaign, "n.yaml")}
+
+
+def test_a_picture_that_is_none_and_a_pattern_without_any_are_issues(issues_of: Issues, folder: Path) -> None:
+    damaged(folder)
+    (issue,) = issues_of("rows: t*.jpg\nset: {prompt: x}\n", "n.yaml")
+    assert issue.startswith("text.jpg image_url: 'text.jpg' is not an image that can be read")
+    (issue,) = issues_of("name: x\nrows: nothing/*.jpg\n", "n.yaml")
+    assert issue.startswith("n.yaml:2 rows: no file matches 'nothing/*.jpg'")
+    (issue,) = issues_of("name: x\nrows: images/*.jpg\n", "n.yaml")
+    assert issue.startswith("n.yaml:2 prompt: no column and no default fills it")
+
+
+def test_the_export_of_a_matrix_is_no_manifest_and_that_of_a_plain_sheet_is(
+    rows_of: Rows, issues_of: Issues, sheet: Path, folder: Path
+) -> None:
+    (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\nmatrix: {seed: [1, 2]}\n")
+    loaded = manifest.load(folder / "n.yaml")
+    out = folder / "results.csv"
+    assert to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out) == 4
+    (issue,) = issues_of(out.read_text().replace("subject", "prompt"), "again.csv")
+    assert issue.startswith("again.csv:1 result_variant: this is the export of a campaign with a matrix")
+    (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\ntakes: 2\n")
+    loaded = manifest.load(folder / "n.yaml")
+    to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out)
+    again = rows_of("rows: results.csv\nset: {prompt: x}\ntakes: 2\n", "again.yaml")
+    assert [row.job for row in again] == [row.job for row in loaded.rows()]

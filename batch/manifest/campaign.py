@@ -15,15 +15,19 @@ from typing import Any
 
 import yaml
 
+from batch import jobs
+from batch.endpoints import shown
 from batch.errors import InputError
+from batch.manifest.pictures import is_pattern
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
+from batch.settings import parse_usd
 
-__all__ = ["CAMPAIGN_SUFFIXES", "Campaign", "Entry", "read_campaign"]
+__all__ = ["CAMPAIGN_SUFFIXES", "Axis", "Campaign", "Entry", "read_campaign"]
 
 CAMPAIGN_SUFFIXES = (".yaml", ".yml")
 
-_KEYS = ("name", "endpoint", "rows", "columns", "defaults", "takes", "output", "carry")
+_KEYS = ("name", "endpoint", "rows", "columns", "defaults", "set", "matrix", "takes", "output", "max_cost", "carry")
 _NULL = "tag:yaml.org,2002:null"
 _TYPED = {
     "tag:yaml.org,2002:int": re.compile(r"[-+]?[0-9]+"),
@@ -41,17 +45,39 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One axis of the matrix: what it varies and its values. `key` is how the file says it (`matrix.seed`)."""
+
+    name: str
+    key: str
+    line: int
+    values: tuple[Entry, ...]
+
+    def text(self, entry: Entry) -> str:
+        """One of its values as text, as a template uses it."""
+        value = entry.value
+        return "" if value is None else value if isinstance(value, str) else jobs.canonical_json(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """What a campaign file says. Either `sheet` names the rows, or `header` and `records` hold them."""
+    """What a campaign file says. `sheet` or `pattern` names the rows, or `header` and `records` hold them.
+
+    A list of endpoints is the first axis of the `matrix`; `endpoint` is then the first of them.
+    """
 
     path: Path
     name: str | None
     endpoint: str | None
     sheet: Path | None
+    pattern: Entry | None = None
     header: tuple[str, ...]
     records: tuple[Record, ...]
     columns: Mapping[str, Entry] = field(default_factory=dict)
     defaults: Mapping[str, Entry] = field(default_factory=dict)
+    set: Mapping[str, Entry] = field(default_factory=dict)
+    matrix: tuple[Axis, ...] = ()
+    max_cost_micros: int | None = None
     takes: Entry | None = None
     output: Entry | None = None
     carry: tuple[str, ...] = ()
@@ -96,24 +122,37 @@ class _Reader:
         rows = top.get("rows")
         header: tuple[str, ...] = ()
         records: tuple[Record, ...] = ()
-        sheet = None
+        sheet, pattern = None, None
         if rows is None:
-            self._wrong(1, "rows", "is missing; name a sheet (`rows: shots.csv`) or list the rows", "missing_key")
+            self._wrong(
+                1,
+                "rows",
+                "is missing; name a sheet (`rows: shots.csv`), a pattern (`rows: images/*.jpg`) or list the rows",
+                "missing_key",
+            )
         elif isinstance(rows, yaml.SequenceNode):
             header, records = self._rows(rows)
-        elif named := self._text(rows, "rows", "the name of a sheet, or a list of rows"):
+        elif not (named := self._text(rows, "rows", "the name of a sheet, or a list of rows")):
+            pass  # reported
+        elif is_pattern(named.value, self.path.parent):
+            pattern = named
+        else:
             sheet = self.path.parent / Path(named.value).expanduser()
         name = self._text(top.get("name"), "name", "a name")
-        endpoint = self._text(top.get("endpoint"), "endpoint", "the id of one endpoint")
+        endpoint, matrix = self._matrix(top.get("endpoint"), top.get("matrix"))
         return Campaign(
             path=self.path,
             name=name.value if name else None,
-            endpoint=endpoint.value if endpoint else None,
+            endpoint=endpoint,
             sheet=sheet,
+            pattern=pattern,
             header=header,
             records=records,
             columns=self._columns(top.get("columns")),
             defaults=self._defaults(top.get("defaults")),
+            set=self._set(top.get("set")),
+            matrix=matrix,
+            max_cost_micros=self._max_cost(top.get("max_cost")),
             takes=self._text(top.get("takes"), "takes", "a number"),
             output=self._text(top.get("output"), "output", 'a template such as "{id}-{seed}"'),
             carry=self._carry(top.get("carry")),
@@ -166,6 +205,59 @@ class _Reader:
     def _defaults(self, node: yaml.Node | None) -> dict[str, Entry]:
         cells = {name: Entry(_cell(value), _line(value)) for name, value in self._mapping(node, "defaults")}
         return {name: entry for name, entry in cells.items() if entry.value not in (None, "")}
+
+    def _set(self, node: yaml.Node | None) -> dict[str, Entry]:
+        found = {
+            name: self._text(value, f"set.{name}", 'a template such as "{subject}, camera {move}"')
+            for name, value in self._mapping(node, "set")
+        }
+        return {name: entry for name, entry in found.items() if entry is not None}
+
+    def _matrix(self, endpoint: yaml.Node | None, node: yaml.Node | None) -> tuple[str | None, tuple[Axis, ...]]:
+        """The endpoint of rows that name none, and the axes in the order written."""
+        axes = []
+        first = None
+        if isinstance(endpoint, yaml.SequenceNode):
+            axes.append(self._axis("endpoint", "endpoint", endpoint))
+        else:
+            first = self._text(endpoint, "endpoint", "the id of an endpoint, or a list of them")
+        for name, values in self._mapping(node, "matrix"):
+            if name == "endpoint" and (axes or first):
+                self._wrong(_line(values), "matrix.endpoint", "stands under `endpoint` too; keep one of them", "twice")
+            else:
+                axes.append(self._axis(name, f"matrix.{name}", values))
+        good = tuple(axis for axis in axes if axis is not None)
+        models = next((axis for axis in good if axis.name == "endpoint"), None)
+        if models is not None:
+            for entry in models.values:
+                if not isinstance(entry.value, str) or not entry.value:
+                    self._wrong(entry.line, models.key, "must be the id of an endpoint", "not_text")
+            return str(models.values[0].value), good
+        return (str(first.value) if first else None), good
+
+    def _axis(self, name: str, key: str, node: yaml.Node) -> Axis | None:
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            self._wrong(_line(node), key, "must be a list of values, such as [1, 2, 3]", "not_a_list")
+            return None
+        axis = Axis(
+            name=name, key=key, line=_line(node), values=tuple(Entry(_cell(item), _line(item)) for item in node.value)
+        )
+        seen = set()
+        for entry in axis.values:
+            if (text := axis.text(entry)) in seen:
+                self._wrong(entry.line, key, f"{shown(entry.value)} stands in the list twice", "duplicate_value")
+            seen.add(text)
+        return axis
+
+    def _max_cost(self, node: yaml.Node | None) -> int | None:
+        entry = self._text(node, "max_cost", "dollars like 25 or 25.00")
+        if entry is None:
+            return None
+        try:
+            return parse_usd(entry.value)
+        except ValueError as exc:
+            self._wrong(entry.line, "max_cost", f"{shown(entry.value)}: {exc}", "max_cost")
+            return None
 
     def _carry(self, node: yaml.Node | None) -> tuple[str, ...]:
         if isinstance(node, yaml.SequenceNode):

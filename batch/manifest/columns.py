@@ -6,28 +6,44 @@ Decided once from the header and the endpoint's document, so that no row has to.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch.endpoints import Endpoint, Field
 from batch.manifest.report import Report
 
-__all__ = ["INPUT_PREFIX", "OURS", "RESULT_PREFIX", "Column", "Header", "Inputs", "inputs_of", "read_header"]
+__all__ = [
+    "INPUT_PREFIX",
+    "OURS",
+    "RESULT_PREFIX",
+    "VARIANT_COLUMN",
+    "Column",
+    "Header",
+    "Inputs",
+    "inputs_of",
+    "read_header",
+]
 
 OURS = ("id", "endpoint", "takes", "output")
 INPUT_PREFIX = "input."  # `input.id` is the endpoint's field `id`
 RESULT_PREFIX = "result_"
+VARIANT_COLUMN = f"{RESULT_PREFIX}variant"  # in the export of a matrix: which combination of its row a line is
 EDITS_MAX = 2  # a column this near to a field's name is that field, misspelt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column that may be sent: where it stands, its name in the sheet, and the field it would be."""
+    """A column that may be sent: where it stands, its name in the sheet, and the field it would be.
+
+    `is_axis` and `is_set` are columns that a campaign adds, with its own words for their name.
+    """
 
     index: int
     name: str
     target: str
     is_mapped: bool
+    is_axis: bool = False
+    is_set: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +56,8 @@ class Header:
     candidates: tuple[Column, ...]
     claimed: tuple[str, ...]
     result_take: int | None
+    result_variant: int | None
+    width: int  # how many columns the sheet has; a campaign's own come behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,20 +108,23 @@ def read_header(
         candidates=tuple(candidates),
         claimed=tuple(name for name in own if name in carry),
         result_take=names.index(f"{RESULT_PREFIX}take") if f"{RESULT_PREFIX}take" in names else None,
+        result_variant=names.index(VARIANT_COLUMN) if VARIANT_COLUMN in names else None,
+        width=len(names),
     )
 
 
 def inputs_of(
     header: Header,
     endpoint: Endpoint,
-    main: Endpoint,
+    models: Sequence[Endpoint],
     filled: Collection[str],
     mapping_lines: Mapping[str, str],
     report: Report,
 ) -> Inputs:
     """The columns as `endpoint` sees them; what is wrong with the header as a whole is reported here, once.
 
-    `filled` are the fields that have a default, `mapping_lines` the addresses of the campaign's `columns:` entries.
+    `models` are the endpoints that every row runs on; `filled` are the fields that have a default, `mapping_lines` the
+    addresses of the campaign's `columns:` entries.
     """
     columns: dict[str, tuple[Column, Field]] = {}
     carried, foreign, misspelt = list(header.claimed), [], set()
@@ -115,8 +136,13 @@ def inputs_of(
                 message = f"and column '{other}' are both to be {field.name}; keep one of them"
                 report.add(header.address, column.name, message, "two_columns")
             columns.setdefault(field.name, (column, field))
-        elif endpoint is not main and main.field(column.target) is not None:
-            foreign.append(column)
+        elif column.is_axis or column.is_set:
+            continue  # a field of another endpoint of the campaign
+        elif any(other.field(column.target) for other in models if other is not endpoint):
+            if len(models) > 1:  # the same row on several models: each takes what it knows
+                carried.append(column.name)
+            else:
+                foreign.append(column)
         elif column.is_mapped:
             message = f"'{column.target}' is not a field of {endpoint.id}{_near(column.target, _names(endpoint))}"
             report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from batch import jobs
 
-__all__ = ["SeenIds", "Template", "TemplateError", "row_hash"]
+__all__ = ["SeenIds", "Template", "TemplateError", "one_name", "row_hash", "without_suffix"]
 
 _HASH_MASK = 2**64 - 1
 _MEDIA_SUFFIX = re.compile(r"\.(mp4|mov|webm|mkv|gif|png|jpe?g|webp|avif|wav|mp3|flac|ogg|glb)$", re.IGNORECASE)
@@ -68,12 +68,12 @@ class SeenIds:
 
 
 class TemplateError(ValueError):
-    """An output template that cannot be used; its text says why."""
+    """A template that cannot be used; its text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """An output template: plain text with `{names}` in it."""
+    """Plain text with `{names}` in it: of a file, or of a field."""
 
     parts: tuple[tuple[str, str | None], ...]  # the text before a name, and the name
     names: frozenset[str]
@@ -82,7 +82,7 @@ class Template:
     def parse(cls, text: str) -> Template:
         """The template in `text`; TemplateError for anything but plain names in braces."""
         try:
-            pieces = list(string.Formatter().parse(_MEDIA_SUFFIX.sub("", text.strip())))
+            pieces = list(string.Formatter().parse(text))
         except ValueError as exc:
             raise TemplateError(f"is not a template ({exc}); a name stands in braces, such as {{id}}") from exc
         for _, name, spec, conversion in pieces:
@@ -91,8 +91,20 @@ class Template:
         names = frozenset(name for _, name, _, _ in pieces if name)
         return cls(parts=tuple((before, name) for before, name, _, _ in pieces), names=names)
 
-    def fill(self, value: Callable[[str], str]) -> str:
+    def file_name(self, value: Callable[[str], str]) -> str:
         """The text with every name replaced. A separator inside a value makes no folder."""
-        return "".join(
-            before + (value(name).strip().translate(_SEPARATORS) if name else "") for before, name in self.parts
-        )
+        return "".join(before + (one_name(value(name)) if name else "") for before, name in self.parts)
+
+    def text(self, values: Mapping[str, str]) -> str:
+        """The text with every name replaced by its value as it is."""
+        return "".join(before + (values.get(name, "") if name else "") for before, name in self.parts)
+
+
+def one_name(text: str) -> str:
+    """A value as part of a file name: a separator in it makes no folder."""
+    return text.strip().translate(_SEPARATORS)
+
+
+def without_suffix(text: str) -> str:
+    """An output template without the ending of a media file, which the result decides."""
+    return _MEDIA_SUFFIX.sub("", text.strip())

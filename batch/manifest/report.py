@@ -14,13 +14,16 @@ class Report:
 
     def __init__(self) -> None:
         self.count = 0
-        self._kept: list[Issue] = []
+        self._kept: dict[Issue, None] = {}
 
     def add(self, address: str, column: str, message: str, kind: str) -> None:
-        """One more thing that is wrong."""
+        """One more thing that is wrong. The same again is nothing new: a cell is read once for every combination."""
+        issue = Issue(address=address, column=column, message=message, kind=kind)
+        if issue in self._kept:
+            return
         self.count += 1
         if len(self._kept) < ISSUES_KEPT_MAX:
-            self._kept.append(Issue(address=address, column=column, message=message, kind=kind))
+            self._kept[issue] = None
 
     def raise_if_any(self) -> None:
         """ManifestError with everything found so far, if anything was."""

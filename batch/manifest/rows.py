@@ -13,15 +13,17 @@ from functools import cached_property
 from pathlib import Path
 
 from batch import endpoints, jobs
-from batch.endpoints import DEFAULT_ENDPOINT, Endpoint, price_micros, shown
+from batch.endpoints import DEFAULT_ENDPOINT, Endpoint, Field, price_micros, shown
 from batch.errors import InputError
 from batch.jobs import Job, Row
 from batch.manifest.campaign import CAMPAIGN_SUFFIXES, Campaign, read_campaign
-from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of, read_header
-from batch.manifest.names import SeenIds, Template, TemplateError, row_hash
+from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, Header, inputs_of, read_header
+from batch.manifest.names import SeenIds, Template, TemplateError, one_name, row_hash, without_suffix
+from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.sheet import SHEET_SUFFIXES, Record, Sheet, check_file, open_sheet
 from batch.manifest.values import InputReader, Target, Values, text_of
+from batch.manifest.variants import Variant, Variants, read_variants
 
 __all__ = ["TAKES_MAX", "Manifest", "load"]
 
@@ -49,8 +51,8 @@ class Manifest:
     sources: tuple[Path, ...]
     max_cost_micros: int | None = None
     _campaign: Campaign
-    _sheet: Sheet | None
-    _main: Endpoint
+    _sheet: Sheet | Pictures | None
+    _models: tuple[Endpoint, ...]
     _pinned_dir: Path | None
 
     def rows(self) -> Iterator[Row]:
@@ -81,21 +83,25 @@ def load(
     else:
         plan = Campaign(path=path, name=None, endpoint=None, sheet=path, header=(), records=())
     plan = replace(plan, carry=tuple(dict.fromkeys((*plan.carry, *carry))))
-    main = endpoints.load(plan.endpoint or endpoint or DEFAULT_ENDPOINT, pinned_dir=pinned_dir)
-    sheet = open_sheet(plan.sheet) if plan.sheet else None
+    models = _models(plan, plan.endpoint or endpoint or DEFAULT_ENDPOINT, pinned_dir)
+    main = models[0]
+    sheet = _opened(plan)
+    if plan.pattern:
+        plan = replace(plan, header=("id", _picture_field(plan, main).name))
     # What is wrong with the header is told again, together with the rows, by rows().
-    header = _header(plan, sheet, Report())
-    inputs = inputs_of(header, main, main, (), dict.fromkeys(plan.columns, ""), Report())
+    header = _variants(plan, sheet, models, Report()).header
+    inputs = inputs_of(header, main, models, (), dict.fromkeys(plan.columns, ""), Report())
     return Manifest(
         path=path,
         name=_name(campaign or plan.name or path.stem, path),
         endpoint=main.id,
         columns=tuple(name for name, _ in header.own),
         carried=inputs.carried,
-        sources=(path,) if sheet is None or sheet.path == path else (path, sheet.path),
+        sources=(path, sheet.path) if isinstance(sheet, Sheet) and sheet.path != path else (path,),
+        max_cost_micros=plan.max_cost_micros,
         _campaign=plan,
         _sheet=sheet,
-        _main=main,
+        _models=models,
         _pinned_dir=pinned_dir,
     )
 
@@ -107,10 +113,61 @@ def _name(name: str, path: Path) -> str:
     return name
 
 
-def _header(plan: Campaign, sheet: Sheet | None, report: Report) -> Header:
-    names, file = (plan.header, plan.path) if sheet is None else (sheet.header, sheet.path)
+def _models(plan: Campaign, main: str, pinned_dir: Path | None) -> tuple[Endpoint, ...]:
+    """The endpoints that every row runs on: one, or all of an axis."""
+    axis = next((axis for axis in plan.matrix if axis.name == "endpoint"), None)
+    if axis is None:
+        return (endpoints.load(main, pinned_dir=pinned_dir),)
+    report = Report()
+    models = []
+    for entry in axis.values:
+        try:
+            models.append(endpoints.load(str(entry.value), pinned_dir=pinned_dir))
+        except InputError as exc:
+            report.add(f"{plan.path.name}:{entry.line}", axis.key, str(exc), "unknown_endpoint")
+    report.raise_if_any()
+    return tuple(models)
+
+
+def _opened(plan: Campaign) -> Sheet | Pictures | None:
+    if plan.sheet:
+        return open_sheet(plan.sheet)
+    if not plan.pattern:
+        return None
+    address = f"{plan.path.name}:{plan.pattern.line}"
+    pictures = Pictures(pattern=str(plan.pattern.value), folder=plan.path.parent, address=address)
+    if pictures.is_empty():
+        report = Report()
+        message = f"no file matches {shown(pictures.pattern)}; looked in {plan.path.parent.absolute()}"
+        report.add(address, "rows", message, "no_pictures")
+        report.raise_if_any()
+    return pictures
+
+
+def _picture_field(plan: Campaign, main: Endpoint) -> Field:
+    """The one field that a row made from a picture fills."""
+    fields = [field for field in main.fields if field.media == "image" and field.is_required]
+    if len(fields) != 1:
+        names = ", ".join(field.name for field in fields) or "none"
+        report = Report()
+        message = f"a pattern fills the one image that an endpoint needs, and {main.id} has {names}; use a sheet"
+        report.add(f"{plan.path.name}:{plan.pattern.line if plan.pattern else 1}", "rows", message, "picture_field")
+        report.raise_if_any()
+    return fields[0]
+
+
+def _variants(plan: Campaign, sheet: Sheet | Pictures | None, models: tuple[Endpoint, ...], report: Report) -> Variants:
+    """The header, the campaign's own columns behind the sheet's."""
+    header = _header(plan, sheet, report)
+    file = sheet.path if isinstance(sheet, Sheet) else plan.path
+    return read_variants(header, header.width, plan, models, file.name, report)
+
+
+def _header(plan: Campaign, sheet: Sheet | Pictures | None, report: Report) -> Header:
+    names, file = (sheet.header, sheet.path) if isinstance(sheet, Sheet) else (plan.header, plan.path)
     mapping = {name: str(entry.value) for name, entry in plan.columns.items()}
-    header = read_header(names, f"{file.name}:1", mapping, plan.carry, report)
+    address = sheet.address if isinstance(sheet, Pictures) else f"{file.name}:1"
+    header = read_header(names, address, mapping, plan.carry, report)
     for name, entry in plan.columns.items():
         if name not in names:
             message = f"{file.name} has no such column; it has {', '.join(filter(None, names))}"
@@ -125,18 +182,22 @@ class _Reading:
         self._manifest = manifest
         self._plan = manifest._campaign
         self._report = Report()
-        self._header = _header(self._plan, manifest._sheet, self._report)
-        self._file_name = (manifest._sheet.path if manifest._sheet else self._plan.path).name
+        self._variants = _variants(self._plan, manifest._sheet, manifest._models, self._report)
+        self._header = self._variants.header
+        file = manifest._sheet.path if isinstance(manifest._sheet, Sheet) else self._plan.path
+        self._file_name = file.name
+        self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
         self._inputs = InputReader(
             plan=self._plan,
             header=self._header,
-            main=manifest._main,
+            models=manifest._models,
             pinned_dir=manifest._pinned_dir,
-            sheet=manifest._sheet.path if manifest._sheet else self._plan.path,
+            sheet=file,
             report=self._report,
         )
         self._templates: dict[tuple[str, str], Template | str] = {}
         self._seen = SeenIds()
+        self._seen_stems = SeenIds()
         self._repeats: dict[str, int] = {}  # of rows without an id that say the same
         self._position = 0
 
@@ -154,6 +215,8 @@ class _Reading:
 
     def _records(self) -> Iterator[Record]:
         sheet = self._manifest._sheet
+        if isinstance(sheet, Pictures):
+            return sheet.records()
         return iter(self._plan.records) if sheet is None else sheet.records(self._report)
 
     def _rows_of(self, record: Record) -> Iterator[Row]:
@@ -161,10 +224,21 @@ class _Reading:
         later = self._header.result_take
         if later is not None and str(cells[later] or "").strip() not in ("", "1"):
             return  # an earlier export has a line for each take; the row itself is the first of them
-        target = self._target_of(record)
-        texts = {name: text_of(cells[index]) for name, index in self._header.own}
+        variant_of = self._header.result_variant
+        if variant_of is not None and str(cells[variant_of] or "").strip():
+            self._refuse_export()
+            return
+        texts = {name: text_of(cells[index]) for name, index in self._own}
         id = self._id(record, texts)
         takes = self._takes(record)
+        keys: set[str] = set()
+        for variant in self._variants.of(record, texts, id):
+            yield from self._takes_of(variant, id, takes, keys)
+
+    def _takes_of(self, variant: Variant, id: str, takes: int, keys: set[str]) -> Iterator[Row]:
+        """The rows of one combination. `keys` are the jobs that other combinations of the same row want."""
+        record = variant.record
+        target = self._target_of(record)
         if target is None:
             return
         values = self._inputs.values(record, target)
@@ -173,16 +247,57 @@ class _Reading:
             return
         assert template is not None, "a template that cannot be used is an issue"
         for take in range(1, takes + 1):
-            self._position += 1
             job = _job(target, values, take)
+            stem = _stem(template, target, values, job, id=id, takes=takes, variant=variant)
+            if not self._is_apart(variant, job, stem, keys):
+                return
+            self._position += 1
             yield Row(
                 id=id,
                 address=record.address(self._file_name),
                 position=self._position,
-                cells=texts,
-                stem=_stem(template, target, values, job, id=id, takes=takes, texts=texts),
+                cells=variant.texts,
+                stem=stem,
                 job=job,
             )
+
+    def _refuse_export(self) -> None:
+        """An earlier export of a matrix: its lines say less than the campaign did, and would be other jobs."""
+        message = "this is the export of a campaign with a matrix; use the sheet or campaign that it was made from"
+        self._report.add(self._header.address, VARIANT_COLUMN, message, "exported_matrix")
+
+    def _is_apart(self, variant: Variant, job: Job, stem: str, keys: set[str]) -> bool:
+        """Whether no other combination of the row wants the same job, and no other row the same file name.
+
+        Plain sheets are not asked: their ids differ, and where a take's number meets an id, saving finds a free name.
+        """
+        record, output = variant.record, self._plan.output
+        where = record.address(self._file_name)
+        file = self._plan.path.name
+        if variant.number:
+            if job.key in keys:
+                line = self._plan.matrix[-1].line
+                message = f"two combinations ask for the same video of {where}; each must differ in what is sent"
+                self._report.add(f"{file}:{line}", "matrix", message, "equal_variants")
+                return False
+            keys.add(job.key)
+        own = self._our_cell(record, "output")
+        if not own and not variant.number and output is None:
+            return True
+        first = self._seen_stems.add(stem, record.number)
+        if first is None:
+            return True
+        other = "another combination of it" if first == record.number else self._place(first)
+        message = f"{where} and {other} would get the same file name {shown(stem)}; name what differs, such as {{id}}"
+        if own:
+            self._wrong(record, "output", message, "same_name")
+        else:
+            line = output.line if output else self._plan.matrix[-1].line
+            self._report.add(f"{file}:{line}", "output", message, "same_name")
+        return False
+
+    def _place(self, number: int) -> str:
+        return f"picture {number}" if self._plan.pattern else f"{self._file_name}:{number}"
 
     def _our_cell(self, record: Record, name: str) -> str:
         index = self._header.ours.get(name)
@@ -276,9 +391,10 @@ def _job(target: Target, values: Values, take: int) -> Job:
 
 
 def _stem(
-    template: Template, target: Target, values: Values, job: Job, *, id: str, takes: int, texts: Mapping[str, str]
+    template: Template, target: Target, values: Values, job: Job, *, id: str, takes: int, variant: Variant
 ) -> str:
-    """The file name wanted for this take; takes never share one."""
+    """The file name wanted for this take; takes never share one, nor do the combinations of a matrix."""
+    texts = variant.texts
     seed_field = target.endpoint.seed_field
 
     def value(name: str) -> str:
@@ -296,7 +412,10 @@ def _stem(
         found = job.input.get(field.name, field.default)
         return "" if found is None or field.is_file else text_of(found)
 
-    stem = template.fill(value) or id
+    stem = template.file_name(value) or id
+    for name, text in variant.names:
+        if name not in template.names:
+            stem += f"-{one_name(text)}"
     has_own_seed = seed_field is None or values.input.get(seed_field) not in (None, -1)
     if takes > 1 and "take" not in template.names and ("seed" not in template.names or has_own_seed):
         return f"{stem}-{job.take}"
@@ -305,7 +424,7 @@ def _stem(
 
 def _parsed_template(text: str, columns: set[str], endpoint: Endpoint) -> Template | str:
     try:
-        template = Template.parse(text)
+        template = Template.parse(without_suffix(text))
     except TemplateError as exc:
         return f"{shown(text)} {exc}"
     known = {"id", "take", *columns, *(field.name for field in endpoint.fields)}

@@ -32,15 +32,23 @@ class Record:
     """One line of a sheet or of a campaign's own list of rows.
 
     `cells` stands in the order of the header: text, None where nothing is set, or a list or mapping out of a YAML file.
-    `number` is the line to name; `lines` are those of the single cells where they differ (YAML).
+    `number` is the line to name; `lines` are those of the single cells where they differ (YAML). `added` are the
+    addresses of the last cells, which a campaign added. `place` names the record where it stands in no line.
     """
 
     number: int
     cells: Sequence[object]
     lines: Sequence[int] = ()
+    added: Sequence[str] = ()
+    place: str = ""
 
     def address(self, file_name: str, index: int | None = None) -> str:
         """Where the record stands, or its cell at `index`: `shots.csv:17`."""
+        own = len(self.cells) - len(self.added)
+        if self.added and index is not None and index >= own:
+            return self.added[index - own]
+        if self.place:
+            return self.place
         return f"{file_name}:{self.lines[index] if index is not None and self.lines else self.number}"
 
 

@@ -5,7 +5,7 @@ Reads cells by the endpoint's schema and judges them by it. It knows no ids, tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,16 @@ class InputReader:
     """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report."""
 
     def __init__(
-        self, *, plan: Campaign, header: Header, main: Endpoint, pinned_dir: Path | None, sheet: Path, report: Report
+        self,
+        *,
+        plan: Campaign,
+        header: Header,
+        models: Sequence[Endpoint],
+        pinned_dir: Path | None,
+        sheet: Path,
+        report: Report,
     ) -> None:
-        self._plan, self._header, self._main, self._pinned_dir = plan, header, main, pinned_dir
+        self._plan, self._header, self._models, self._pinned_dir = plan, header, models, pinned_dir
         self._report = report
         self._file_name = sheet.name
         self._folder = plan.path.parent
@@ -67,9 +74,8 @@ class InputReader:
         """What rows on this endpoint need, made once; or why there is no such endpoint."""
         if endpoint_id not in self._targets:
             try:
-                main = self._main
-                is_main = endpoint_id == main.id
-                endpoint = main if is_main else endpoints.load(endpoint_id, pinned_dir=self._pinned_dir)
+                known = next((model for model in self._models if model.id == endpoint_id), None)
+                endpoint = known or endpoints.load(endpoint_id, pinned_dir=self._pinned_dir)
                 self._targets[endpoint_id] = self._made_target(endpoint)
             except InputError as exc:
                 self._targets[endpoint_id] = str(exc)
@@ -79,7 +85,7 @@ class InputReader:
         files = Files(endpoint)
         defaults, named = self._defaults(endpoint, files)
         lines = {name: f"{self._plan.path.name}:{entry.line}" for name, entry in self._plan.columns.items()}
-        inputs = inputs_of(self._header, endpoint, self._main, named, lines, self._report)
+        inputs = inputs_of(self._header, endpoint, self._models, named, lines, self._report)
         image = next((field.name for field in endpoint.fields if field.media == "image"), None)
         return Target(
             endpoint=endpoint,
@@ -99,8 +105,8 @@ class InputReader:
         for name, entry in self._plan.defaults.items():
             field_name = name.removeprefix(INPUT_PREFIX)
             field = endpoint.field(field_name)
-            if field is None and self._main.field(field_name) is not None:
-                continue  # a default of the main endpoint that this one has no use for
+            if field is None and any(model.field(field_name) for model in self._models):
+                continue  # a default of another endpoint that this one has no use for
             problems = check_input(endpoint, {field_name: entry.value}) if field is None else ()
             if field is not None:
                 named.add(field.name)
@@ -160,6 +166,8 @@ class InputReader:
             message = f"{_place(problem)}{problem.message}"
             if problem.kind == "missing" and len(problem.loc) == 1:
                 message = f"is empty, and {target.endpoint.id} needs it"
+            if column and column.is_set:
+                message = f"{message} (for {record.address(self._file_name)})"
             address = record.address(self._file_name, column.index if column else None)
             self._report.add(address, column.name if column else name, message, problem.kind)
 
@@ -171,7 +179,8 @@ class InputReader:
         for field in target.file_fields:
             if field.name not in input or field.name in bad:
                 continue
-            folders = self._folders if field.name in origin else (self._folder,)
+            column = origin.get(field.name)
+            folders = self._folders if column and not column.is_axis else (self._folder,)
             value = input[field.name]
             texts = value if isinstance(value, list) else [value]
             read = [target.files.read(field, text, folders) for text in texts]

@@ -1,0 +1,55 @@
+"""A pattern of pictures as a sheet: one row for each file, sorted by name.
+
+Knows files and names; what a picture must be is judged where every file cell is.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from batch.manifest.sheet import Record
+
+__all__ = ["Pictures", "is_pattern"]
+
+
+def is_pattern(text: str, folder: Path) -> bool:
+    """Whether `rows:` names files by a pattern, and no sheet that happens to be called so."""
+    return glob.has_magic(text) and not (folder / text).is_file()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The files that `pattern` matches, a relative one below `folder`; `address` is where the pattern stands."""
+
+    pattern: str
+    folder: Path
+    address: str
+
+    def is_empty(self) -> bool:
+        """Whether the pattern matches no file."""
+        return next(self._found(), None) is None
+
+    def records(self) -> Iterator[Record]:
+        """A row for each file: its id and its path.
+
+        The id is the file's stem. A later file of a stem already taken adds a hash of its path, so that its id does not
+        depend on how many others there are. The names must be sorted, so they alone are all in memory at once.
+        """
+        taken: set[str] = set()
+        for number, name in enumerate(sorted(self._found()), start=1):
+            id = PurePath(name).stem
+            if id in taken:
+                id = f"{id}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+            taken.add(id)
+            yield Record(number, (id, name), place=name)
+
+    def _found(self) -> Iterator[str]:
+        pattern = os.path.expanduser(self.pattern)
+        for name in glob.iglob(pattern, root_dir=self.folder, recursive=True):
+            if (self.folder / name).is_file():
+                yield PurePath(name).as_posix()
