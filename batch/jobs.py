@@ -107,9 +107,9 @@ class Upload:
 class Attempt:
     """One submission of a job: at most one paid request.
 
-    `body` is exactly what is sent. `submitting_at` was committed before the POST; `closed_at` is when the POST could at
-    the latest still have been open (None while it is). `request_id` is also set when a damaged answer carried one: the
-    attempt is then in doubt all the same.
+    `body` is exactly what is sent. `submitting_at` was committed before the POST, with fal's clock minus ours where an
+    answer had told it; `closed_at` is when the POST could at the latest still have been open (None while it is).
+    `request_id` is also set when a damaged answer carried one: the attempt is then in doubt all the same.
     """
 
     id: int
@@ -122,6 +122,7 @@ class Attempt:
     start_timeout_s: float
     run_timeout_s: float
     submitting_at: float
+    clock_offset_s: float | None = None
     closed_at: float | None = None
     request_id: str | None = None
 

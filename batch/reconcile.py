@@ -91,6 +91,7 @@ def judge(
     file_fields: frozenset[str],
     seed_field: str | None,
     asked_from: float,
+    asked_until: float,
     asked_at: float,
     history_delay_s: float,
     clock_offset_s: float = 0.0,
@@ -98,16 +99,20 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """Judge attempts in doubt of one endpoint by its history.
 
-    `history` is the whole answer to one query that began at `asked_at` and reached back to `asked_from` (our clock of
-    today). `known` are those ids in it that the ledger's attempts have. `clock_offset_s` is fal's clock minus ours now.
-    `open_posts` are attempts under way now: theirs may show in the history before the ledger has their ids, so an
-    attempt whose request could look the same gets no verdict this time.
+    `history` is the whole answer to one query that began at `asked_at` and reached from `asked_from` to `asked_until`
+    (our clock of today). `known` are those ids in it that the ledger's attempts have. `clock_offset_s` is fal's clock
+    minus ours now. `open_posts` are attempts under way now: theirs may show in the history before the ledger has their
+    ids, so an attempt whose request could look the same gets no verdict this time.
     """
     attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
     requests = list(history)
     strangers = sorted((r for r in requests if r.request_id not in known), key=lambda r: (r.sent_at, r.request_id))
     ours = sorted((known[r.request_id].submitted_at, r.sent_at) for r in requests if r.request_id in known)
-    first_known = min((known[r.request_id].attempt_id for r in requests if r.request_id in known), default=math.inf)
+    by_number = sorted(
+        (known[r.request_id].attempt_id, r.sent_at - known[r.request_id].submitted_at)
+        for r in requests
+        if r.request_id in known
+    )
     controls = {a.id: _control(a, ours) for a in attempts}
     windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in attempts}
     found = _match(attempts, strangers, file_fields=file_fields, windows=windows)
@@ -124,18 +129,16 @@ def judge(
             continue
         start, end = windows[attempt.id]
         name = seed_field if seed_field is not None and seed_field in attempt.body else "prompt"
+        offset = _offset_then(attempt, by_number, clock_offset_s)
         doubt = _doubt_of_absence(
-            attempt,
             is_hidden=any(start <= sent_at <= end for sent_at in hidden_at),
             # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no
             # candidate, and "its seed was never seen" must not become true by that.
             is_shown=canonical_json(attempt.body.get(name)) in shown[name],
-            # load-bearing: the answer must reach back to the attempt by fal's own time, not by a clock of ours that may
-            # have been hours ahead: it shows a request that was submitted earlier, or it goes back more than a day.
-            has_control=controls[attempt.id] is not None
-            and (first_known < attempt.id or asked_from <= attempt.submitting_at - CLOCK_WRONG_BY_S_MAX),
-            asked_at=asked_at,
-            history_delay_s=history_delay_s,
+            is_due=_is_due(attempt, offset, asked_at + clock_offset_s, history_delay_s),
+            is_covered=_is_covered(attempt, by_number, asked_from, asked_until, asked_at),
+            has_control=controls[attempt.id] is not None,
+            is_old=asked_at - attempt.submitting_at > HISTORY_KEPT_S,
         )
         finding = Finding.UNKNOWN if doubt else Finding.ABSENT
         reason = doubt or "fal's history shows that it was never taken"
@@ -144,22 +147,55 @@ def judge(
 
 
 def _doubt_of_absence(
-    attempt: Attempt, *, is_hidden: bool, is_shown: bool, has_control: bool, asked_at: float, history_delay_s: float
+    *, is_old: bool, is_due: bool | None, is_hidden: bool, is_shown: bool, is_covered: bool, has_control: bool
 ) -> str | None:
-    """Why the attempt is not proved absent, in words; None when it is proved."""
-    if asked_at - attempt.submitting_at > HISTORY_KEPT_S:
+    """Why an attempt is not proved absent, in words; None when it is proved."""
+    if is_old:
         return "it is older than the 29 days that fal's history proves anything about"
-    if asked_at < proof_due_at(attempt, history_delay_s):
+    if is_due is None:
+        return "our clock was set around its time, or nothing tells what it was worth then"
+    if not is_due:
         return "it may still start, run, or not show in fal's history yet"
     if is_hidden:
         return "the history hides the input of a request that it could be"
     if is_shown:
-        return (
-            "the history shows a request with its seed (or prompt) that differs otherwise, or was sent at another time"
-        )
+        return "the history shows a request with its seed (or prompt) that differs otherwise, or of another time"
     if not has_control:
         return "the history shows no known request of the same hours, so it may be of another account"
+    if not is_covered:
+        return "the history's answer may not reach to its time"
     return None
+
+
+def _offset_then(attempt: Attempt, by_number: Sequence[tuple[int, float]], clock_offset_s: float) -> float | None:
+    """fal's clock minus ours when the attempt was submitted; None where nothing tells it for certain.
+
+    Attempts are numbered in the order of their submits, whatever our clock said. So the clock was the same if the last
+    known request before it and the first one after it say so; for one that is missing there is what fal's Date told
+    before the claim, and what it tells now.
+    """
+    place = bisect.bisect(by_number, (attempt.id, -math.inf))
+    before = by_number[place - 1][1] if place else attempt.clock_offset_s
+    after = by_number[place][1] if place < len(by_number) else clock_offset_s
+    if before is None or abs(before - after) > SKEW_S:
+        return None
+    return max(before, after)
+
+
+def _is_due(attempt: Attempt, offset_s: float | None, asked_at_fal: float, history_delay_s: float) -> bool | None:
+    """Whether, by fal's clock, the attempt can start and run no more and the history has had its delay."""
+    return None if offset_s is None else asked_at_fal >= proof_due_at(attempt, history_delay_s) + offset_s
+
+
+def _is_covered(
+    attempt: Attempt, by_number: Sequence[tuple[int, float]], asked_from: float, asked_until: float, asked_at: float
+) -> bool:
+    """Whether the answer reaches to the attempt by fal's own time, not by a clock of ours that may have been hours off:
+    it shows requests that were submitted earlier and later, or goes more than a day back, and up to now."""
+    is_back = bool(by_number) and by_number[0][0] < attempt.id
+    is_forth = bool(by_number) and by_number[-1][0] > attempt.id
+    goes_back = asked_from <= attempt.submitting_at - CLOCK_WRONG_BY_S_MAX
+    return (is_back or goes_back) and (is_forth or asked_until >= asked_at)
 
 
 def _control(attempt: Attempt, ours: Sequence[tuple[float, float]]) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ import bisect
 import random
 from collections.abc import Sequence
 
-__all__ = ["Durations", "backoff_s", "may_resubmit", "status_wait_s"]
+__all__ = ["WAIT_MAX_S", "Durations", "backoff_s", "may_resubmit", "status_wait_s"]
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -21,6 +21,8 @@ RETRY_AFTER_MAX_S = (
 RESUBMITS_MAX = 2
 RESUBMITS_DOWNSTREAM_MAX = 3
 """New attempts by themselves after verdicts that fal does not bill; a partner's outage often ends with the third."""
+
+WAIT_MAX_S = 900.0  # no wait of ours is longer: backoff and jitter at their most, or a Retry-After
 
 STATUS_WAIT_MIN_S = 0.25
 STATUS_WAIT_MAX_S = 15.0

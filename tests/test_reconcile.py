@@ -54,6 +54,7 @@ def judged(
     offset_then: float | None = None,
     known_number: int = 0,  # of the known attempts: submitted before the ones in doubt
     before_s: float = 3600.0,
+    until: float | None = None,
     seed_field: str | None = "seed",
     open_posts: Sequence[Attempt] = (),
 ) -> dict[int, Verdict]:
@@ -69,6 +70,7 @@ def judged(
         file_fields=frozenset({"image_url", "end_image_url"}),
         seed_field=seed_field,
         asked_from=NOON - before_s,
+        asked_until=asked_at + 1 if until is None else until,
         asked_at=asked_at,
         history_delay_s=DELAY_S,
         clock_offset_s=offset,
@@ -306,6 +308,7 @@ def test_it_is_read_off_the_nearest_one_not_off_one_from_before_the_clock_was_se
         [past("before", {}, at=NOON - 2000), past("after", {}, at=NOON + 7260), past("ours", at=NOON + 7201)],
         known={"before": Known(0, NOON - 2000), "after": Known(2, NOON + 60)},
         asked_from=NOON - 3600,
+        asked_until=DUE + 1,
         file_fields=frozenset(),
         seed_field="seed",
         asked_at=DUE,
@@ -384,6 +387,24 @@ def test_nothing_in_doubt_needs_no_verdict() -> None:
 def test_an_answer_that_may_not_reach_back_to_the_attempt_proves_nothing() -> None:
     # Our clock was two hours ahead at the submit and was set since: the query began after the request was sent, and the
     # only known request in it was submitted later.
-    assert finding(attempt(), CONTROL, known_number=2) == "unknown"
-    assert finding(attempt(), CONTROL, known_number=2, before_s=26 * 3600.0) == "absent"
-    assert finding(attempt(), CONTROL, known_number=0) == "absent"
+    told = replace(attempt(), clock_offset_s=0.0)
+    assert finding(told, CONTROL, known_number=2) == "unknown"
+    assert finding(told, CONTROL, known_number=2, before_s=26 * 3600.0) == "absent"
+    assert finding(told, CONTROL, known_number=0) == "absent"
+
+
+def test_an_answer_that_was_cut_off_before_the_attempt_proves_nothing() -> None:
+    assert finding(attempt(), CONTROL, until=NOON + 26 * 3600.0) == "absent"  # later than it was asked
+    assert finding(attempt(), CONTROL, until=DUE - 1) == "unknown"
+
+
+@pytest.mark.parametrize("behind", [-28800.0, -10800.0, 7900.0])
+def test_two_times_and_a_delay_are_counted_by_fals_clock(behind: float) -> None:
+    # Our clock was wrong at the submit and has been set: the last request before says so, today's clock does not agree.
+    assert finding(attempt(), CONTROL, offset_then=-behind) == "unknown"
+
+
+def test_without_a_word_on_our_clock_before_the_submit_nothing_is_proved() -> None:
+    assert finding(attempt(), CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"
+    set_since = replace(attempt(), clock_offset_s=10800.0)
+    assert finding(set_since, CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"

@@ -68,6 +68,11 @@ class FalClient:
         """fal's clock minus ours, in whole seconds, by the latest answer that had a date; 0.0 before any."""
         return self._wire.clock_offset_s
 
+    @property
+    def told_clock_offset_s(self) -> float | None:
+        """The same, None before any answer had a date."""
+        return self._wire.clock_offset_s if self._wire.knows_clock else None
+
     async def submit(self, attempt: Attempt) -> Ticket:
         """Sends `attempt` to fal: at most one POST, whatever happens.
 

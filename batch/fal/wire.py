@@ -48,6 +48,7 @@ class Wire:
         self.clock = clock
         self.user_agent = user_agent
         self.clock_offset_s = 0.0
+        self.knows_clock = False
         self._key = key
         self._secrets = [part for part in (key, *key.split(":")) if len(part) >= SECRET_CHARS_MIN]
         self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
@@ -121,6 +122,7 @@ class Wire:
         theirs = parsed_http_date(headers.get("date"))
         if theirs is not None and abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX:
             self.clock_offset_s = float(round(theirs - self.clock()))
+            self.knows_clock = True
 
     def safe(self, text: str) -> str:
         """The text without the key or a half of it, whoever wrote it in there."""

@@ -81,6 +81,7 @@ CREATE TABLE attempt (                  -- one submission: at most one paid requ
   start_timeout_s REAL NOT NULL CHECK (start_timeout_s > 1),
   run_timeout_s REAL NOT NULL CHECK (run_timeout_s >= 0),
   submitting_at REAL NOT NULL,          -- committed before the POST
+  clock_offset_s REAL,                  -- fal's clock minus ours, as last told before the claim
   closed_at REAL,                       -- the POST was not open any more
   accepted_at REAL,
   ended_at REAL,                        -- its verdict is known: it is not live any more

@@ -209,6 +209,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         start_timeout_s=row["start_timeout_s"],
         run_timeout_s=row["run_timeout_s"],
         submitting_at=row["submitting_at"],
+        clock_offset_s=row["clock_offset_s"],
         closed_at=row["closed_at"],
         request_id=row["request_id"],
     )

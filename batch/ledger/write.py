@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batch import budget
+from batch import budget, retry
 from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
@@ -166,6 +166,7 @@ class Ledger(LedgerReader):
         start_timeout_s: float,
         run_timeout_s: float,
         cap_micros: int | None,
+        clock_offset_s: float | None = None,
     ) -> Attempt | None:
         """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room.
 
@@ -182,7 +183,7 @@ class Ledger(LedgerReader):
             number = found.fetchone()[0] + 1
             made = self._db.execute(
                 """INSERT INTO attempt (job_id, campaign_id, number, body, price_micros, cost_micros, start_timeout_s,
-                run_timeout_s, submitting_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                run_timeout_s, submitting_at, clock_offset_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (
                     job.id,
                     campaign_id,
@@ -193,6 +194,7 @@ class Ledger(LedgerReader):
                     start_timeout_s,
                     run_timeout_s,
                     at,
+                    clock_offset_s,
                 ),
             )
             assert made.lastrowid is not None
@@ -210,11 +212,12 @@ class Ledger(LedgerReader):
             start_timeout_s=start_timeout_s,
             run_timeout_s=run_timeout_s,
             submitting_at=at,
+            clock_offset_s=clock_offset_s,
         )
 
     def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
-        columns = {**self._ticket_columns(ticket), "closed_at": self._clock()}
+        columns = {**self._ticket_columns(ticket), "closed_at": max(self._clock(), attempt.submitting_at)}
         self._move(attempt, Event.ACCEPTED, attempt_set=columns, job_set={"due_at": 0.0, "failures": 0})
 
     def unsent(self, attempt: Attempt, *, due_at: float, cause: str, message: str) -> None:
@@ -237,7 +240,7 @@ class Ledger(LedgerReader):
             Event.DOUBTED,
             cause=cause,
             message=message,
-            attempt_set={"closed_at": self._clock(), "seen_request_id": seen_request_id},
+            attempt_set={"closed_at": max(self._clock(), attempt.submitting_at), "seen_request_id": seen_request_id},
         )
 
     def doubt_what_a_crash_left(self) -> int:
@@ -270,6 +273,11 @@ class Ledger(LedgerReader):
             AND EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = ?)""",
             (campaign_id,),
         )
+        soon = self._clock() + retry.WAIT_MAX_S  # a later time is one of a clock that was ahead
+        self._write(
+            "UPDATE job SET due_at = ? WHERE (state = 'waiting' OR (state = 'planned' AND due_at > 0)) AND due_at > ?",
+            (soon, soon),
+        )
 
     # --- attempts in doubt ---
 
@@ -296,6 +304,12 @@ class Ledger(LedgerReader):
         self._write(
             "UPDATE job SET message = ? WHERE id = ? AND state = 'in_doubt' AND message IS NOT ?",
             (why, attempt.job_id, why),
+        )
+
+    def closed_later(self, attempt: Attempt, closed_at: float) -> None:
+        """Our clock was behind when the attempt was closed: this is when, by the clock as it was set since."""
+        self._write(
+            "UPDATE attempt SET closed_at = ? WHERE id = ? AND closed_at < ?", (closed_at, attempt.id, closed_at)
         )
 
     # --- following ---

@@ -207,8 +207,8 @@ class Carrier:
         """The result as fal's history holds it; None where it holds no file of it."""
         assert job.attempt is not None and job.ticket is not None
         offset = self._fal.clock_offset_s
-        start = job.attempt.submitting_at + offset - reconcile.HISTORY_BEFORE_S
-        end = (job.accepted_at or self._clock()) + offset + reconcile.HISTORY_BEFORE_S
+        start = job.attempt.submitting_at + offset - reconcile.CLOCK_WRONG_BY_S_MAX  # the id tells which it is
+        end = self._clock() + offset + 1.0
         request_id = job.ticket.request_id
         async for past in self._fal.past_requests(job.endpoint, start=start, end=end, request_id=request_id):
             if past.request_id == request_id and isinstance(past.json_output, dict) and file_refs(past.json_output):

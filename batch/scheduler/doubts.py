@@ -10,7 +10,7 @@ import anyio
 
 from batch import reconcile
 from batch.endpoints import Endpoint
-from batch.errors import Action, CallFailed
+from batch.errors import Action, Blocked, CallFailed
 from batch.fal import FalClient
 from batch.jobs import Attempt, PastRequest
 from batch.ledger import Ledger
@@ -22,6 +22,7 @@ __all__ = ["Doubts"]
 PROOF_PATIENCE_S = 600.0  # how long a run waits for a proof of absence by itself
 CLUSTER_GAP_S = 6 * 3600.0  # attempts in doubt that are further apart are asked about one by one
 NEIGHBOURS_S = 900.0  # within this, requests of two attempts can be mistaken for each other (POST time, twice the skew)
+DATE_NOISE_S = 3.0  # fal's Date tells whole seconds: so much later a proof is due by any reading of it
 LOOK_MARGIN_S = 30.0  # beyond the history's delay: the run of a short job
 RECONCILE_FIRST_S, RECONCILE_MAX_S = 5.0, 300.0
 
@@ -39,8 +40,11 @@ class Doubts:
         options: RunOptions,
         clock: Callable[[], float],
         posting: Callable[[], Mapping[int, Attempt]],
+        claimed_at: Callable[[], Mapping[int, float]],
         wake: Callable[[], None],
+        found: Callable[[], None],
     ) -> None:
+        self._found = found
         self._ledger = ledger
         self._fal = fal
         self._campaign_id = campaign_id
@@ -48,6 +52,7 @@ class Doubts:
         self._options = options
         self._clock = clock
         self._posting = posting
+        self._claimed_at = claimed_at
         self._wake = wake
         self._doubt = anyio.Event()
         self._judged_at: dict[int, float] = {}  # when the history last answered about an attempt
@@ -88,7 +93,8 @@ class Doubts:
         """The next time at which the history can say more about the attempt than it has; None when it has said all."""
         assert attempt.closed_at is not None
         judged_at = self._judged_at.get(attempt.id, -math.inf)
-        moments = (attempt.closed_at + self._shows_in_s, reconcile.proof_due_at(attempt, self._options.history_delay_s))
+        proof = reconcile.proof_due_at(attempt, self._options.history_delay_s) + DATE_NOISE_S
+        moments = (attempt.closed_at + self._shows_in_s, proof)
         return next((moment for moment in moments if moment > judged_at), None)
 
     async def watch(self) -> None:
@@ -105,10 +111,14 @@ class Doubts:
                 await self._doubt.wait()
             pause = min(pause * 2, RECONCILE_MAX_S) if waited.cancelled_caught else RECONCILE_FIRST_S
             if waited.cancelled_caught:
-                await self.reconcile()
+                try:
+                    await self.reconcile()
+                except Blocked as exc:  # the next look tries again; those that follow and save go on
+                    self.trouble = str(exc)
 
     async def reconcile(self) -> None:
         """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history."""
+        self._set_right()
         for attempt, seen_request_id in self._ledger.in_doubt(self._campaign_id):
             if seen_request_id is not None:
                 await self._ask_for_seen(attempt, seen_request_id)
@@ -121,6 +131,15 @@ class Doubts:
                 if exc.action is not Action.REPEAT:  # refused: no later moment of this run will do better
                     self._judged_at.update((attempt.id, math.inf) for attempt in attempts)
         self._wake()
+
+    def _set_right(self) -> None:
+        """Where our clock was behind at a submit of this run and was set since, the attempt ended later than noted."""
+        since = self._claimed_at()
+        for attempt, _ in self._ledger.in_doubt(self._campaign_id):
+            if attempt.id in since and attempt.closed_at is not None:
+                claimed = self._clock() - (anyio.current_time() - since[attempt.id])
+                if claimed - attempt.submitting_at > reconcile.SKEW_S / 2:
+                    self._ledger.closed_later(attempt, attempt.closed_at + claimed - attempt.submitting_at)
 
     def _clusters(self) -> list[list[Attempt]]:
         """The attempts that the history can say more about, newest first, those of one endpoint and time together: one
@@ -152,10 +171,10 @@ class Doubts:
         """Ask about attempts of one endpoint and time, and write down what that proves."""
         endpoint = self._endpoint_of(attempts[0].endpoint)
         asked_at, offset = self._clock(), self._fal.clock_offset_s
-        history, asked_from = await self._history(attempts, asked_at)
+        history, asked_from, asked_until = await self._history(attempts, asked_at)
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
-            history, asked_from = await self._history(attempts, asked_at)
+            history, asked_from, asked_until = await self._history(attempts, asked_at)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         verdicts = reconcile.judge(
             [*attempts, *self._neighbours(attempts)],
@@ -164,6 +183,7 @@ class Doubts:
             file_fields=frozenset(field.name for field in endpoint.fields if field.is_file),
             seed_field=endpoint.seed_field,
             asked_from=asked_from,
+            asked_until=asked_until,
             asked_at=asked_at,
             history_delay_s=self._options.history_delay_s,
             clock_offset_s=self._fal.clock_offset_s,
@@ -172,8 +192,8 @@ class Doubts:
         for verdict in verdicts:
             self._write_down(verdict, asked_at)
 
-    async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float]:
-        """The endpoint's requests around the attempts, and from when on (our clock). What is ours already is kept
+    async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float, float]:
+        """The endpoint's requests around the attempts, from when and to when (our clock). What is ours already is kept
         without its input, so that a night's history fits into memory."""
         first = min(attempts, key=lambda attempt: attempt.submitting_at)
         start = max(first.submitting_at, asked_at - reconcile.HISTORY_KEPT_S) - reconcile.HISTORY_BEFORE_S
@@ -186,7 +206,7 @@ class Doubts:
         async for past in self._fal.past_requests(first.endpoint, start=start + offset, end=end + offset):
             is_ours = self._ledger.known_request(past.request_id) is not None
             history.append(replace(past, json_output=None, json_input=None if is_ours else past.json_input))
-        return history, start
+        return history, start, end
 
     def _neighbours(self, attempts: list[Attempt]) -> list[Attempt]:
         """Other attempts in doubt (of other campaigns) that the same requests could belong to: judged together, or one
@@ -206,6 +226,7 @@ class Doubts:
             assert verdict.request is not None
             ticket = self._fal.ticket(verdict.attempt.endpoint, verdict.request.request_id)
             self._ledger.adopted(verdict.attempt, ticket, why=verdict.reason)
+            self._found()
         elif verdict.finding is Finding.ABSENT:
             self._ledger.proved_absent(verdict.attempt, why=verdict.reason)
         else:

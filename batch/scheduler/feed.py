@@ -29,6 +29,7 @@ __all__ = ["Scheduler"]
 
 BACKLOG_MAX = 64  # completed jobs whose files are being saved, beyond the window
 LIVE_LOOK_S = 15.0  # how often the feed looks while jobs are under way and none of them wakes it
+LOOK_AGAIN_S = 0.25  # at the earliest: a moment that has passed must not make the feed spin
 LATE_PATIENCE_S = 600.0  # how long paid results are asked for when nothing else is left to do
 NOTES_MAX = 5  # reasons named at the end of a run
 
@@ -84,7 +85,9 @@ class Scheduler:
             options=options,
             clock=clock,
             posting=lambda: self._submitter.posting,
+            claimed_at=lambda: self._submitter.claimed_at,
             wake=self._wake_up,
+            found=self._gate.got_through,
         )
         self._carrier = Carrier(
             ledger=ledger,
@@ -144,12 +147,13 @@ class Scheduler:
             moment = self._clock() + LIVE_LOOK_S if self._live else self._next_moment()
             if moment is None:
                 return
-            with anyio.move_on_after(max(0.0, moment - self._clock())):
+            with anyio.move_on_after(max(LOOK_AGAIN_S, moment - self._clock())):
                 await self._wake.wait()
 
     def _start_what_is_due(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start the coroutines of accepted jobs, then of new ones, as far as there is room."""
         now = self._clock()
+        self._gate.bring_near()
         for job in self._ledger.following(
             self._campaign_id, now=now, limit=self._coroutines_left(), except_ids=self._busy()
         ):

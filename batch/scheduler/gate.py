@@ -88,7 +88,8 @@ class Gate:
         self._unsent_in_a_row, self._outage_since = 0, None
 
     def hold(self, exc: CallFailed) -> None:
-        """A submit did not get through: all of them wait, longer each time; after ten minutes of that the run stops."""
+        """A submit did not get through, or its answer was not seen: all of them wait, longer each time; after ten
+        minutes of that the run stops."""
         now = self._clock()
         if now >= self.hold_until:  # those under way at the same time count as one
             self._unsent_in_a_row += 1
@@ -100,6 +101,10 @@ class Gate:
         if now - self._outage_since >= OUTAGE_PATIENCE_S:
             message = f"no submit has got through for ten minutes; the last said: {exc.message}"
             self.stop_submitting(StopKind.TROUBLE, exc.cause, message)
+
+    def bring_near(self) -> None:
+        """Where our clock was set back, no submit waits for a time of the clock as it was."""
+        self.hold_until = min(self.hold_until, self._clock() + retry.WAIT_MAX_S)
 
     def stop_submitting(self, kind: StopKind, cause: str, message: str) -> None:
         """Submit nothing more in this run; what was accepted is followed and saved. The first reason stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,7 +26,8 @@ UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the
 class Submitter:
     """Submits jobs of one campaign. `doubted` is called when one ends in doubt.
 
-    `posting` are the attempts whose POST is open; `reasons` say why jobs could not be submitted in this run, and how
+    `posting` are the attempts whose POST is open; `claimed_at` says when those in doubt were claimed, by the
+    event loop's clock, which nobody sets; `reasons` say why jobs could not be submitted in this run, and how
     many. `unusable` are those of them that had been tried before: the others are not offered again anyway.
     """
 
@@ -50,13 +52,18 @@ class Submitter:
         self._run_blocking = run_blocking
         self._doubted = doubted
         self._uploading: dict[str, anyio.Lock] = {}
+        self._asking_the_time = anyio.Lock()
+        self._has_asked_the_time = False
         self.posting: dict[int, Attempt] = {}
+        self.claimed_at: dict[int, float] = {}
         self.unusable: set[int] = set()
         self.reasons: dict[str, int] = {}
 
     async def submit(self, job: OpenJob) -> bool:
         """Upload what the job sends, claim it, POST it once. Whether fal took it."""
         body = await self._body(job)
+        if body is not None and self._fal.told_clock_offset_s is None:
+            await self._learn_the_time(job.endpoint)
         if not self._gate.may_claim(job.id) or body is None:
             return False
         attempt = self._ledger.claimed(
@@ -66,6 +73,7 @@ class Submitter:
             start_timeout_s=self._options.start_timeout_s,
             run_timeout_s=self._options.run_timeout_s,
             cap_micros=self._options.cap_micros,
+            clock_offset_s=self._fal.told_clock_offset_s,
         )
         if attempt is None:
             cap, price = usd(self._options.cap_micros), usd(job.price_micros)
@@ -77,21 +85,26 @@ class Submitter:
             self._gate.stop_submitting(StopKind.CAP, "cap", message)
             return False
         self._gate.claimed()
+        claimed_at = anyio.current_time()
+        # load-bearing: it leaves `posting` only when its answer is in the ledger. Until then the history may show it,
+        # and an attempt in doubt that looks the same must not be given its request.
         self.posting[attempt.id] = attempt
         try:
             ticket = await self._fal.submit(attempt)
         except CallFailed as exc:
-            self._not_accepted(job, attempt, exc)
+            self._not_accepted(attempt, exc)
+            if exc.action is Action.IN_DOUBT:
+                self.claimed_at[attempt.id] = claimed_at
+            del self.posting[attempt.id]
             return False
-        finally:
-            self.posting.pop(attempt.id, None)
         if self._ledger.known_request(ticket.request_id) is not None:
             # A gateway that repeats an old answer: it is about another request, so this one's was not seen.
             message = f"the answer named {ticket.request_id}, which is another attempt's"
-            self._ledger.doubted(attempt, cause="repeated_answer", message=message)
-            self._doubted()
+            self._not_accepted(attempt, CallFailed(message, action=Action.IN_DOUBT, cause="repeated_answer"))
+            del self.posting[attempt.id]
             return False
         await self._keep(attempt, ticket)
+        del self.posting[attempt.id]
         self._gate.got_through()
         return True
 
@@ -108,7 +121,7 @@ class Submitter:
         except Blocked as exc:
             raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
 
-    def _not_accepted(self, job: OpenJob, attempt: Attempt, exc: CallFailed) -> None:
+    def _not_accepted(self, attempt: Attempt, exc: CallFailed) -> None:
         if exc.action is Action.RESUBMIT:
             self._gate.not_taken()
             self._gate.hold(exc)
@@ -121,7 +134,19 @@ class Submitter:
             self._ledger.refused(attempt, cause=exc.cause, message=exc.message)
         else:
             self._ledger.doubted(attempt, cause=exc.cause, message=exc.message, seen_request_id=exc.request_id)
+            self._gate.hold(exc)  # what lost one answer may lose the next: a sheet must not be paid blindly
             self._doubted()
+
+    async def _learn_the_time(self, endpoint: str) -> None:
+        """Have fal's clock before the first claim: a lost submit is proved absent by it. One free call in a run at
+        most, and none where an upload has told it."""
+        async with self._asking_the_time:
+            if self._fal.told_clock_offset_s is None and not self._has_asked_the_time:
+                self._has_asked_the_time = True
+                now = self._clock()
+                with contextlib.suppress(CallFailed):
+                    async for _ in self._fal.past_requests(endpoint, start=now - 1.0, end=now):
+                        pass
 
     async def _body(self, job: OpenJob) -> dict[str, Any] | None:
         """The body to send, its local files uploaded; None when that cannot be done now."""
