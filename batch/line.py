@@ -148,7 +148,7 @@ async def carry_out(
 
     ending = None
     try:
-        async with _transports(settings) as transports, anyio.create_task_group() as tasks:
+        async with _world(settings) as world, anyio.create_task_group() as tasks:
             tasks.start_soon(watch_clock)
             tasks.start_soon(_watch_signals, partial(interrupt, StopKind.INTERRUPTED))
             ending = await run_line(
@@ -156,13 +156,10 @@ async def carry_out(
                 ledger=ledger,
                 campaign_id=campaign_id,
                 cap_micros=cap,
-                clock=time.time,
-                rng=random.Random(),
-                run_blocking=_run_in_thread,
                 progress=progress,
                 on_ready=ready.append,
                 give_up=give_up,
-                **transports,
+                **world,
             )
             tasks.cancel_scope.cancel()
     finally:
@@ -172,30 +169,30 @@ async def carry_out(
 
 
 async def look(settings: Settings, ledger: Ledger, campaign_id: int, progress: Progress) -> None:
-    async with _transports(settings) as transports:
+    """Ask fal's history about one campaign's attempts in doubt, once."""
+    async with _world(settings) as world:
         await run_line(
             settings=settings,
             ledger=ledger,
             campaign_id=campaign_id,
             cap_micros=None,
-            clock=time.time,
-            rng=random.Random(),
-            run_blocking=_run_in_thread,
             progress=progress,
             only_reconcile=True,
-            **transports,
+            **world,
         )
 
 
 @asynccontextmanager
-async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
-    """The transports of a run: to fal, or to the queue inside the program."""
+async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
+    """What a real run passes to `run_line`: clock, chance, threads, transports to fal or to the queue inside."""
     from batch import fal
 
+    world: dict[str, Any] = {"clock": time.time, "rng": random.Random(), "run_blocking": _run_in_thread}
     if not settings.local:
-        submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
-        _, media = fal.transports(proxy=settings.proxy, is_loopback=is_loopback(settings.queue_url))
-        yield {"submit_transport": submit, "transport": other, "media_transport": media}
+        is_here = is_loopback(settings.queue_url)
+        submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_here)
+        _, media = fal.transports(proxy=settings.proxy, is_loopback=is_here)
+        yield {**world, "submit_transport": submit, "transport": other, "media_transport": media}
         return
     from batch import local
 
@@ -203,7 +200,7 @@ async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
     async with local.open_queue(
         state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
     ) as queue:
-        yield {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
+        yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
 
 
 async def _run_in_thread(func: Callable[..., T], *args: Any) -> T:
