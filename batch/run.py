@@ -178,9 +178,7 @@ def run(
         ending = None
         if _has_work(ledger, campaign_id, planned):
             if settings.key is None and not settings.local:
-                raise InputError(
-                    "no key: set FAL_KEY, or FAL_KEY_ID and FAL_KEY_SECRET (in a .env too), or rehearse with --local"
-                )
+                raise InputError(settings.no_key)
             submits, estimate = _in_this_run(ledger, campaign_id, planned, settings.limit, cap)
             quote = Quote(
                 campaign=manifest.name,
@@ -221,7 +219,7 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
     """Ask fal's history about the campaign's attempts in doubt, once, and write down what it proves."""
     manifest = _load(manifest_path, settings)
     if settings.key is None and not settings.local:
-        raise InputError("no key: set FAL_KEY (environment or .env)")
+        raise InputError(settings.no_key)
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
         campaign_id = ledger.campaign_id(manifest.name)
         if campaign_id is None:

@@ -6,6 +6,7 @@ A value is the first of: a flag, `FAL_BATCH_<NAME>` in the environment (or in `.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import tomllib
@@ -17,7 +18,17 @@ from typing import Any
 
 from batch.errors import InputError
 
-__all__ = ["LOCAL_URL", "OPTIONS", "Option", "Settings", "is_loopback", "load_settings", "parse_duration", "parse_usd"]
+__all__ = [
+    "KEY_VARIABLES",
+    "LOCAL_URL",
+    "OPTIONS",
+    "Option",
+    "Settings",
+    "is_loopback",
+    "load_settings",
+    "parse_duration",
+    "parse_usd",
+]
 
 LOCAL_URL = "http://fal-batch.localhost"
 """The address of the queue inside the program. Nothing listens there: the requests never leave the process."""
@@ -25,7 +36,10 @@ LOCAL_URL = "http://fal-batch.localhost"
 LOCAL_START_TIMEOUT_S, LOCAL_RUN_TIMEOUT_S, LOCAL_HISTORY_DELAY_S = 60.0, 60.0, 0.0
 """A rehearsal's own times: its queue renders in seconds and its history is never late."""
 
+KEY_VARIABLES = ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET")
+
 _PROJECT = "pyproject.toml [tool.fal-batch]"
+_PREFIX = "FAL_BATCH_"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -64,6 +78,29 @@ def _flag(text: str) -> bool:
     raise ValueError("expected yes or no")
 
 
+def _share(text: str) -> int | float:
+    """A number of jobs (a whole one), or a share of them (between 0 and 1)."""
+    text = str(text).strip()
+    if re.fullmatch(r"[1-9][0-9]*", text):
+        return int(text)
+    if re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?%", text):
+        share = float(text[:-1]) / 100
+    elif re.fullmatch(r"0?\.[0-9]+", text):
+        share = float(text)
+    else:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError("expected a number of jobs like 20, or a share like 0.1 or 10%")
+    return share
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in str(text).split(",")))
+    if not all(names):
+        raise ValueError("expected names with commas between them, like mood,notes")
+    return names
+
+
 def _start_timeout(text: str) -> float:
     seconds = parse_duration(text)
     if seconds <= 1:  # both official clients refuse 1 and less, fal asks for more than 0.1
@@ -90,7 +127,19 @@ class Option:
     @property
     def variable(self) -> str:
         """`FAL_BATCH_START_TIMEOUT` for `start_timeout`."""
-        return "FAL_BATCH_" + self.name.upper()
+        return _PREFIX + self.name.upper()
+
+    def text(self, value: Any) -> str:
+        """A value as a person would write it, empty for one that is not set."""
+        if value is None or value == ():
+            return ""
+        if self.is_flag:
+            return "yes" if value else "no"
+        if self.parse is parse_usd:
+            return f"{value / 1_000_000:.2f}" if value % 10_000 == 0 else f"{value / 1_000_000:f}"
+        if isinstance(value, tuple):
+            return ",".join(value)
+        return f"{value:g}s" if self.parse in (parse_duration, _start_timeout) else str(value)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -110,6 +159,20 @@ OPTIONS: Mapping[str, Option] = {
             parse=parse_usd,
             metavar="USD",
             help="Cap on the campaign: spent + reserved + in doubt never passes it.",
+        ),
+        Option(
+            name="price",
+            default=None,
+            parse=parse_usd,
+            metavar="USD",
+            help="What a job costs where no price is known; a cap cannot be kept without one.",
+        ),
+        Option(
+            name="fail_on_error",
+            default=None,
+            parse=_share,
+            metavar="N|SHARE",
+            help="Submit nothing more once so many jobs of this run have failed: a number, or a share (0.1 or 10%).",
         ),
         Option(
             name="max_duration",
@@ -145,6 +208,20 @@ OPTIONS: Mapping[str, Option] = {
             parse=_flag,
             is_flag=True,
             help="Wait for jobs in doubt however long their proof takes (else ten minutes at most).",
+        ),
+        Option(
+            name="no_download",
+            default=False,
+            parse=_flag,
+            is_flag=True,
+            help="Save no files: a row is done when fal has its result. Without this flag a later run fetches them.",
+        ),
+        Option(
+            name="carry",
+            default=(),
+            parse=_names,
+            metavar="COLUMNS",
+            help="Columns of your own that look like misspelt fields, with commas between them.",
         ),
         Option(
             name="state",
@@ -184,6 +261,7 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(name="json", default=False, parse=_flag, is_flag=True, help="Print JSON for scripts."),
         Option(name="quiet", default=False, parse=_flag, is_flag=True, help="No progress, only what went wrong."),
+        Option(name="verbose", default=False, parse=_flag, is_flag=True, help="A line for every step of every job."),
         Option(name="queue_url", default="https://queue.fal.run", parse=str, metavar="URL", help="fal's queue."),
         Option(name="rest_url", default="https://rest.fal.ai", parse=str, metavar="URL", help="fal's storage control."),
         Option(name="cdn_url", default="https://v3.fal.media", parse=str, metavar="URL", help="fal's file store."),
@@ -194,16 +272,23 @@ OPTIONS: Mapping[str, Option] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of one command. `sources` says where each came from; `key` is never shown."""
+    """All settings of one command. `sources` says where each came from; `key` is never shown, and `no_key` says in words
+    what is missing where it is None. Money in micro-dollars, times in seconds; `fail_on_error` is a number of jobs or,
+    as a float, a share of them.
+    """
 
     concurrency: int
     limit: int | None
     max_cost: int | None
+    price: int | None
+    fail_on_error: int | float | None
     max_duration: float | None
     start_timeout: float
     run_timeout: float
     history_delay: float
     wait: bool
+    no_download: bool
+    carry: tuple[str, ...]
     state: Path
     outputs: Path
     local: bool
@@ -212,11 +297,13 @@ class Settings:
     yes: bool
     json: bool
     quiet: bool
+    verbose: bool
     queue_url: str
     rest_url: str
     cdn_url: str
     api_url: str
     key: str | None = field(repr=False)
+    no_key: str
     proxy: str | None = field(repr=False)
     sources: Mapping[str, str]
 
@@ -228,6 +315,8 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
     """
     dotenv = _dotenv(cwd / ".env")
     variables = {**dotenv, **environ}
+    for place, names in (("the environment", environ), (".env", dotenv)):
+        _refuse_unknown(place, names)
     project = _project_table(cwd / "pyproject.toml")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -236,7 +325,7 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
         given = (
             (option.flag, flags.get(option.name)),
             (where + option.variable, variables.get(option.variable) or None),
-            (_PROJECT, project.get(option.name, project.get(option.name.replace("_", "-")))),
+            (f"{_PROJECT} {option.name}", project.get(option.name, project.get(option.name.replace("_", "-")))),
         )
         values[option.name], sources[option.name] = _pick(option, given)
     if values["local"]:
@@ -248,7 +337,9 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
             raise InputError(f"{sources[name]}: {values[name]} is no folder")
     for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
         values[name] = _url(values[name], sources[name])
-    return Settings(**values, key=_key(variables), proxy=_proxy(variables, values["queue_url"]), sources=sources)
+    key, sources["key"], no_key = _key(variables, dotenv, environ)
+    proxy = _proxy(variables, values["queue_url"])
+    return Settings(**values, key=key, no_key=no_key, proxy=proxy, sources=sources)
 
 
 def is_loopback(url: str) -> bool:
@@ -270,7 +361,7 @@ def _pick(option: Option, given: Iterable[tuple[str, str | None]]) -> tuple[Any,
         try:
             return option.parse(text), source
         except (ValueError, TypeError) as exc:
-            raise InputError(f"{source}: {option.name} is {text!r}; {exc}") from exc
+            raise InputError(f"{source}: {exc}, found {text!r}") from exc
     return option.default, "default"
 
 
@@ -306,11 +397,30 @@ def _url(text: str, source: str) -> str:
     return text.rstrip("/")
 
 
-def _key(variables: Mapping[str, str]) -> str | None:
-    whole, key_id, secret = (variables.get(name, "").strip() for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"))
-    if whole:
-        return whole
-    return f"{key_id}:{secret}" if key_id and secret else None
+def _refuse_unknown(place: str, names: Iterable[str]) -> None:
+    """A misspelt FAL_BATCH_MAX_COST would be no cap at all, without a word."""
+    known = [name.upper() for name in OPTIONS]
+    for name in names:
+        if name.startswith(_PREFIX) and (own := name.removeprefix(_PREFIX)) not in known:
+            close = difflib.get_close_matches(own, known, n=1)
+            hint = f"did you mean {_PREFIX}{close[0]}?" if close else f"known are {', '.join(known)} after {_PREFIX}"
+            raise InputError(f"{place}: {name} is not a setting; {hint}")
+
+
+def _key(
+    variables: Mapping[str, str], dotenv: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[str | None, str, str]:
+    """The key, where it is from, and what is missing where there is none."""
+    whole, key_id, secret = (variables.get(name, "").strip() for name in KEY_VARIABLES)
+    for names, key in ((KEY_VARIABLES[:1], whole), (KEY_VARIABLES[1:], key_id and secret and f"{key_id}:{secret}")):
+        if key:
+            where = ".env " if any(name in dotenv and name not in environ for name in names) else ""
+            return key, where + " + ".join(names), ""
+    told = "no key: set FAL_KEY, or FAL_KEY_ID and FAL_KEY_SECRET (in a .env too), or rehearse with --local"
+    if key_id or secret:
+        there, missing = KEY_VARIABLES[1:] if key_id else KEY_VARIABLES[:0:-1]
+        told = f"no key: {there} is set and {missing} is not; set both, or FAL_KEY alone, or rehearse with --local"
+    return None, "", told
 
 
 def _proxy(variables: Mapping[str, str], queue_url: str) -> str | None:
@@ -334,7 +444,11 @@ def _project_table(path: Path) -> Mapping[str, Any]:
     for name in table:
         if name not in known:
             raise InputError(f"{path} [tool.fal-batch]: {name!r} is not a setting; known are {', '.join(OPTIONS)}")
-    return {name: value if isinstance(value, str) else str(value) for name, value in table.items()}
+    lists = {name for name, option in OPTIONS.items() if isinstance(option.default, tuple)}
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) and name in lists else str(value)
+        for name, value in table.items()
+    }
 
 
 def _dotenv(path: Path) -> dict[str, str]:

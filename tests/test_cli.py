@@ -137,10 +137,10 @@ def test_wrong_usage_is_exit_code_2_with_a_hint(call: Call, sheet: Path, args: t
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("-j", "0"), "--concurrency: concurrency is '0'"),
-        (("--limit", "all"), "--limit: limit is 'all'"),
-        (("--max-cost", "cheap"), "--max-cost: max_cost is 'cheap'"),
-        (("--max-duration", "8 hours"), "--max-duration: max_duration is '8 hours'"),
+        (("-j", "0"), "--concurrency: expected a whole number, 1 or more, found '0'"),
+        (("--limit", "all"), "--limit: expected a whole number, 1 or more, found 'all'"),
+        (("--max-cost", "cheap"), "--max-cost: expected dollars like 25 or 25.00, found 'cheap'"),
+        (("--max-duration", "8 hours"), "--max-duration: expected a time like 90s, 45m or 8h, found '8 hours'"),
         (("--start-timeout", "0.5"), "more than one second"),
     ],
 )

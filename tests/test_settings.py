@@ -31,8 +31,7 @@ def test_nothing_given_is_the_documented_default(tmp_path: Path) -> None:
     assert (found.queue_url, found.rest_url) == ("https://queue.fal.run", "https://rest.fal.ai")
     assert (found.cdn_url, found.api_url) == ("https://v3.fal.media", "https://api.fal.ai/v1")
     assert (found.limit, found.max_cost, found.max_duration, found.key) == (None, None, None, None)
-    assert set(found.sources.values()) == {"default"}
-    assert set(found.sources) == set(OPTIONS)
+    assert found.sources == {**dict.fromkeys(OPTIONS, "default"), "key": ""}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +40,8 @@ def test_nothing_given_is_the_documented_default(tmp_path: Path) -> None:
         ({"concurrency": "1"}, "2", "3", "4", (1, "--concurrency")),
         ({"concurrency": None}, "2", "3", "4", (2, "FAL_BATCH_CONCURRENCY")),
         ({}, None, "3", "4", (3, ".env FAL_BATCH_CONCURRENCY")),
-        ({}, None, None, "4", (4, "pyproject.toml [tool.fal-batch]")),
-        ({}, "", None, "4", (4, "pyproject.toml [tool.fal-batch]")),
+        ({}, None, None, "4", (4, "pyproject.toml [tool.fal-batch] concurrency")),
+        ({}, "", None, "4", (4, "pyproject.toml [tool.fal-batch] concurrency")),
         ({}, None, None, None, (8, "default")),
     ],
 )
@@ -65,7 +64,15 @@ def test_a_flag_wins_over_the_environment_over_dotenv_over_the_project_over_the_
 
 
 def test_every_option_can_be_set_by_flag_variable_and_project_key(tmp_path: Path) -> None:
-    texts = {"concurrency": "3", "limit": "3", "max_cost": "3", "max_duration": "3", "start_timeout": "3"}
+    texts = {
+        "concurrency": "3",
+        "limit": "3",
+        "max_cost": "3",
+        "max_duration": "3",
+        "start_timeout": "3",
+        "price": "3",
+        "fail_on_error": "3",
+    }
     texts |= {"run_timeout": "3", "history_delay": "3", "queue_url": "https://a", "rest_url": "https://b"}
     texts |= {"cdn_url": "https://c", "api_url": "https://d"}
     for name, option in OPTIONS.items():
@@ -91,24 +98,42 @@ def test_the_project_file_of_another_tool_is_nothing_to_us(tmp_path: Path) -> No
     assert settings(tmp_path, project="[tool.other]\nconcurrency = 2\n").concurrency == 8
 
 
+def test_a_list_of_names_is_a_list_in_the_project_file_and_a_text_elsewhere(tmp_path: Path) -> None:
+    assert settings(tmp_path, {"carry": "mood, notes"}).carry == ("mood", "notes")
+    assert settings(tmp_path, project='[tool.fal-batch]\ncarry = ["mood", "notes"]\n').carry == ("mood", "notes")
+
+
+@pytest.mark.parametrize(("text", "value"), [("20", 20), ("1", 1), ("0.1", 0.1), (".5", 0.5), ("10%", 0.1)])
+def test_a_failure_limit_is_a_number_of_jobs_or_a_share(tmp_path: Path, text: str, value: float) -> None:
+    found = settings(tmp_path, {"fail_on_error": text}).fail_on_error
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.default is not None])
+def test_a_default_reads_back_from_its_text(name: str) -> None:
+    option = OPTIONS[name]
+    text = option.text(option.default)
+    assert text == "" if option.default == () else option.parse(text) == option.default
+
+
 # --- refused ---
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"flags": {"concurrency": "many"}}, r"--concurrency: concurrency is 'many'; expected a whole number"),
-        ({"FAL_BATCH_LIMIT": "0"}, r"^FAL_BATCH_LIMIT: limit is '0'; expected a whole number, 1 or more"),
-        ({"dotenv": "FAL_BATCH_WAIT=perhaps"}, r"^\.env FAL_BATCH_WAIT: wait is 'perhaps'; expected yes or no"),
+        ({"flags": {"concurrency": "many"}}, r"--concurrency: expected a whole number, 1 or more, found 'many'"),
+        ({"FAL_BATCH_LIMIT": "0"}, r"^FAL_BATCH_LIMIT: expected a whole number, 1 or more, found '0'"),
+        ({"dotenv": "FAL_BATCH_WAIT=perhaps"}, r"^\.env FAL_BATCH_WAIT: expected yes or no, found 'perhaps'"),
         (
             {"project": "[tool.fal-batch]\nmax-cost = 'much'"},
-            r"^pyproject\.toml \[tool\.fal-batch\]: max_cost is 'much'; expected dollars",
+            r"^pyproject\.toml \[tool\.fal-batch\] max_cost: expected dollars like 25 or 25\.00, found 'much'",
         ),
         ({"flags": {"start_timeout": "1"}}, r"--start-timeout: .*more than one second"),
         ({"flags": {"max_duration": "8 hours"}}, r"--max-duration: .*a time like 90s"),
         ({"flags": {"max_cost": "-1"}}, r"--max-cost: .*dollars"),
         ({"project": "[tool.fal-batch]\nconcurency = 2"}, r"'concurency' is not a setting; known are concurrency, "),
-        ({"project": "[tool.fal-batch]\nlimit = [1]"}, r"pyproject\.toml \[tool\.fal-batch\]: limit is '\[1\]'"),
+        ({"project": "[tool.fal-batch]\nlimit = [1]"}, r"pyproject\.toml \[tool\.fal-batch\] limit: .*found '\[1\]'"),
         ({"project": "[tool\n"}, r"pyproject\.toml: not readable as TOML"),
         ({"project": "[tool]\nfal-batch = 3\n"}, r"\[tool\.fal-batch\] is not a table"),
         ({"FAL_BATCH_QUEUE_URL": "queue.fal.run"}, r"FAL_BATCH_QUEUE_URL: 'queue\.fal\.run' is not an http"),
@@ -119,6 +144,14 @@ def test_the_project_file_of_another_tool_is_nothing_to_us(tmp_path: Path) -> No
         ({"FAL_BATCH_API_URL": "https://:word@fal.example"}, r"FAL_BATCH_API_URL: .*user name or a password"),
         ({"FAL_BATCH_REST_URL": "http://rest.fal.ai"}, r"FAL_BATCH_REST_URL: .*in the clear; use https"),
         ({"FAL_BATCH_CDN_URL": "http://10.0.0.1"}, r"in the clear"),
+        (
+            {"FAL_BATCH_MAXCOST": "25"},
+            r"^the environment: FAL_BATCH_MAXCOST is not a setting; did you mean FAL_BATCH_MAX_",
+        ),
+        ({"dotenv": "FAL_BATCH_COLOUR=red"}, r"^\.env: FAL_BATCH_COLOUR is not a setting; known are CONCURRENCY, "),
+        ({"flags": {"fail_on_error": "1.5"}}, r"--fail-on-error: expected a number of jobs like 20, or a share"),
+        ({"flags": {"fail_on_error": "0"}}, r"--fail-on-error: expected a number of jobs like 20, or a share"),
+        ({"flags": {"carry": "mood,,notes"}}, r"--carry: expected names with commas between them"),
         ({"FAL_BATCH_CDN_URL": "http://127.0.0.1.example.com"}, r"in the clear"),
         ({"FAL_BATCH_CDN_URL": "http://localhost.example.com"}, r"in the clear"),
     ],
@@ -264,3 +297,16 @@ def test_a_dotenv_that_is_no_text_is_refused_without_showing_it(tmp_path: Path) 
 def test_no_proxy_is_used_to_this_machine(tmp_path: Path) -> None:
     found = settings(tmp_path, FAL_BATCH_QUEUE_URL="http://127.0.0.1:8319", HTTPS_PROXY="http://proxy")
     assert found.proxy is None
+
+
+def test_half_a_pair_of_a_key_names_the_missing_half(tmp_path: Path) -> None:
+    found = settings(tmp_path, FAL_KEY_SECRET="s3cret")
+    assert (found.key, found.sources["key"]) == (None, "")
+    assert found.no_key.startswith("no key: FAL_KEY_SECRET is set and FAL_KEY_ID is not")
+    assert "s3cret" not in found.no_key
+
+
+def test_the_source_of_a_key_is_told(tmp_path: Path) -> None:
+    assert settings(tmp_path, FAL_KEY="a:b").sources["key"] == "FAL_KEY"
+    assert settings(tmp_path, FAL_KEY_ID="a", FAL_KEY_SECRET="b").sources["key"] == "FAL_KEY_ID + FAL_KEY_SECRET"
+    assert settings(tmp_path, dotenv="FAL_KEY=a:b\n").sources["key"] == ".env FAL_KEY"

@@ -1,7 +1,7 @@
 """The ledger: the SQLite file that remembers every job, attempt, event and file. The only SQL of the line.
 
-`schema` has the tables, `values` what is said about them, `lock` keeps a second writer out, `read` answers questions,
-`write` has one method per transition. Every write is one transaction, durable before it returns.
+`schema` has the tables, `values` what is said about them, `lock` keeps a second writer out, `read` answers people,
+`due` answers a run, `write` has one method per transition. Every write is one transaction, durable before it returns.
 """
 
 from batch.ledger.read import LedgerReader, compare, open_reader

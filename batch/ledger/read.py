@@ -1,19 +1,19 @@
-"""Questions to the ledger. Nothing here writes; a reader may ask while a run goes on in another process."""
+"""Questions to the ledger that people and plans have; those of a run are in `due`. Nothing here writes: a reader may
+ask while a run goes on in another process."""
 
 from __future__ import annotations
 
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from batch.errors import Blocked, InputError
-from batch.jobs import Artifact, Attempt, Row, Upload
+from batch.jobs import Attempt, Row
 from batch.ledger.schema import LEDGER_NAME, is_current
 from batch.ledger.values import (
     CampaignTotals,
-    Missing,
     OpenJob,
     Placement,
     Planned,
@@ -26,18 +26,13 @@ from batch.ledger.values import (
 )
 from batch.states import State
 
-__all__ = ["LedgerReader", "compare", "open_reader"]
+__all__ = ["EVER_WANTED", "IS_NEWEST", "JOB_WITH_ATTEMPT", "WANTED", "LedgerReader", "compare", "open_reader"]
 
-_WANTED = (
+WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
 )
-_IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"
-_EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
-# Word for word the conditions of the partial indexes, or SQLite does not use them.
-_FRESH = "job.state = 'planned' AND job.due_at = 0"
-_AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
-_FOLLOWING = "job.state IN ('submitted', 'completed')"
-_NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
+IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"
+EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
 
 
 def open_reader(folder: Path) -> LedgerReader | None:
@@ -149,7 +144,7 @@ class LedgerReader:
             self._db.execute(
                 f"""SELECT job.state = 'in_doubt', count(*) FROM job
                 WHERE job.state IN ('submitting', 'submitted', 'completed', 'in_doubt')
-                AND {_EVER_WANTED} AND NOT {_WANTED} GROUP BY 1""",
+                AND {EVER_WANTED} AND NOT {WANTED} GROUP BY 1""",
                 names,
             ).fetchall()
         )
@@ -177,7 +172,7 @@ class LedgerReader:
     def dearest(self, campaign_id: int, count: int) -> int:
         """The price of the `count` dearest jobs that may be submitted or retried: no run of so many costs more."""
         query = f"""SELECT coalesce(sum(price_micros), 0) FROM (SELECT job.price_micros FROM job
-            WHERE job.state NOT IN ('fetched', 'completed') AND {_WANTED}
+            WHERE job.state NOT IN ('fetched', 'completed') AND {WANTED}
             ORDER BY job.price_micros DESC LIMIT :limit)"""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "limit": count}
         return int(self._db.execute(query, names).fetchone()[0])
@@ -207,84 +202,22 @@ class LedgerReader:
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "limit": limit}
         return [(r[0], r[1], r[2] or "unknown", r[3] or "") for r in self._db.execute(query, names)]
 
-    def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
-        """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""
-        where = f"{_FOLLOWING} AND job.due_at <= :now AND {_EVER_WANTED}"
-        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
-
-    def claimable(
-        self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = (), after_id: int = 0
-    ) -> list[OpenJob]:
-        """Jobs that a row of the newest reading wants and that may be submitted now: first those that were tried
-        before, then the fresh ones numbered above `after_id`, in the order they were planned.
-
-        A caller that remembers how far it came does not make the ledger walk over what nobody wants any more each time.
-        """
-        again = self._open_jobs(
-            f"{_AGAIN} AND job.due_at <= :now AND {_WANTED}", campaign_id, now=now, limit=limit, except_ids=except_ids
-        )
-        fresh = f"{_FRESH} AND job.id > {int(after_id)} AND {_WANTED}"
-        return again + self._open_jobs(
-            fresh, campaign_id, now=now, limit=limit - len(again), except_ids=except_ids, order="job.id"
-        )
-
-    def next_claim(self, campaign_id: int, *, except_ids: Sequence[int] = (), after_id: int = 0) -> float | None:
-        """When the earliest claimable job is due (0.0: now); None where there is none."""
-        if self._open_jobs(
-            f"{_FRESH} AND job.id > {int(after_id)} AND {_WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
-        ):
-            return 0.0
-        return self._first_due(f"{_AGAIN} AND {_WANTED}", campaign_id, except_ids)
-
-    def next_look(self, campaign_id: int, *, except_ids: Sequence[int] = ()) -> float | None:
-        """When the earliest accepted job is to be looked at; None where there is none."""
-        return self._first_due(f"{_FOLLOWING} AND {_EVER_WANTED}", campaign_id, except_ids)
-
-    def _first_due(self, where: str, campaign_id: int, except_ids: Sequence[int]) -> float | None:
-        names = self._names(campaign_id, except_ids)
-        query = f"SELECT due_at FROM job WHERE {where} AND {_NOT_EXCEPTED} ORDER BY job.due_at LIMIT 1"
-        found = self._db.execute(query, names).fetchone()
-        return None if found is None else float(found[0])
-
     def in_doubt(self, campaign_id: int | None = None) -> list[tuple[Attempt, str | None]]:
         """The attempts in doubt (of one campaign's jobs, or all), oldest first, with the id a damaged answer showed."""
         query = """SELECT attempt.*, job.key, job.endpoint FROM attempt JOIN job ON job.id = attempt.job_id
             WHERE job.state = 'in_doubt' AND attempt.ended_at IS NULL"""
         names: dict[str, object] = {}
         if campaign_id is not None:
-            query += f" AND {_EVER_WANTED}"
+            query += f" AND {EVER_WANTED}"
             names = {"campaign": campaign_id}
         found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
         return [(attempt_of(row), row["seen_request_id"]) for row in found]
 
-    def known_request(self, request_id: str) -> tuple[int, float] | None:
-        """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
-        found = self._db.execute("SELECT id, submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
-        return None if found is None else (int(found["id"]), float(found["submitting_at"]))
-
-    def has_accepted_before(self, attempt: Attempt, since: float) -> bool:
-        """Whether an earlier attempt on the same endpoint was accepted that was submitted at `since` or later."""
-        query = """SELECT 1 FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id < ?
-            AND attempt.request_id IS NOT NULL AND attempt.submitting_at >= ? AND job.endpoint = ?
-            ORDER BY attempt.id DESC LIMIT 1"""
-        return self._db.execute(query, (attempt.id, since, attempt.endpoint)).fetchone() is not None
-
     def job(self, job_id: int) -> OpenJob:
         """One job with its newest attempt."""
-        found = self._db.execute(f"{_JOB_WITH_ATTEMPT} WHERE job.id = ?", (job_id,)).fetchone()
+        found = self._db.execute(f"{JOB_WITH_ATTEMPT} WHERE job.id = ?", (job_id,)).fetchone()
         assert found is not None, f"job {job_id} is in the ledger"
         return open_job_of(found)
-
-    def upload(self, sha256: str) -> tuple[Path, int, str, Upload | None]:
-        """A local file by its content: where it was read last, its size and type, and its URL where fal has it."""
-        found = self._db.execute("SELECT * FROM upload WHERE sha256 = ?", (sha256,)).fetchone()
-        assert found is not None, "planning a job records its files"
-        upload = None
-        if found["url"] is not None:
-            upload = Upload(
-                sha256=sha256, url=found["url"], uploaded_at=found["uploaded_at"], expires_at=found["expires_at"]
-            )
-        return Path(found["path"]), found["size_bytes"], found["media_type"], upload
 
     def placement(self, campaign_id: int, job_id: int) -> Placement:
         """The row whose name the job's files get: the first that wants it now, else the newest that did."""
@@ -295,41 +228,9 @@ class LedgerReader:
         assert found is not None, "a job of a campaign has a row in it"
         return placement_of(found)
 
-    def artifacts(self, job_id: int, attempt_id: int, row: int) -> dict[str, tuple[str, bool]]:
-        """The files reserved for a row: place -> (path, whether it is saved)."""
-        query = "SELECT place, path, saved_at FROM artifact WHERE job_id = ? AND attempt_id = ? AND row_id = ?"
-        return {
-            r["place"]: (r["path"], r["saved_at"] is not None)
-            for r in self._db.execute(query, (job_id, attempt_id, row))
-        }
-
-    def is_taken(self, path_folded: str) -> bool:
-        """Whether an artifact has that name, in a case-blind sense."""
-        return self._db.execute("SELECT 1 FROM artifact WHERE path_folded = ?", (path_folded,)).fetchone() is not None
-
-    def missing(self, campaign_id: int) -> Iterator[Missing]:
-        """Rows of the newest reading whose job has files that are not all under the row's own name."""
-        query = f"""SELECT row.*, campaign.name, 1 AS is_wanted, attempt.id AS attempt_id
-            FROM row JOIN campaign ON campaign.id = row.campaign_id
-            JOIN job ON job.id = row.job_id JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}
-            WHERE row.campaign_id = :campaign AND row.reading = campaign.reading AND job.state = 'fetched'
-            AND EXISTS (
-              SELECT 1 FROM artifact AS other WHERE other.job_id = job.id AND other.attempt_id = attempt.id
-              AND other.saved_at IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM artifact AS own WHERE own.row_id = row.id AND own.attempt_id = other.attempt_id
-                AND own.place = other.place AND own.saved_at IS NOT NULL))
-            ORDER BY row.position"""
-        for row in self._db.execute(query, {"campaign": campaign_id}).fetchall():
-            yield Missing(
-                placement=placement_of(row),
-                job_id=row["job_id"],
-                attempt_id=row["attempt_id"],
-                artifacts=self._saved(row["job_id"], row["attempt_id"]),
-            )
-
     def result_of(self, campaign_id: int, key: str, row_id: str, take: int) -> RowResult | None:
         """What is known of the job that a row wants; None where the ledger has no such job."""
-        found = self._db.execute(f"{_JOB_WITH_ATTEMPT} WHERE job.key = ?", (key,)).fetchone()
+        found = self._db.execute(f"{JOB_WITH_ATTEMPT} WHERE job.key = ?", (key,)).fetchone()
         if found is None:
             return None
         query = """SELECT artifact.path, artifact.sha256 FROM artifact JOIN row ON row.id = artifact.row_id
@@ -379,20 +280,6 @@ class LedgerReader:
             "given_up": given_up or 0,
         }
 
-    def _open_jobs(
-        self,
-        where: str,
-        campaign_id: int,
-        *,
-        now: float,
-        limit: int,
-        except_ids: Sequence[int],
-        order: str = "job.due_at, job.id",
-    ) -> list[OpenJob]:
-        names = {**self._names(campaign_id, except_ids), "now": now, "limit": limit}
-        query = f"{_JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY {order} LIMIT :limit"
-        return [open_job_of(row) for row in self._db.execute(query, names)]
-
     def _names(self, campaign_id: int, except_ids: Sequence[int]) -> dict[str, object]:
         return {
             "campaign": campaign_id,
@@ -400,26 +287,9 @@ class LedgerReader:
             "except_ids": json.dumps(list(except_ids)),
         }
 
-    def _saved(self, job_id: int, attempt_id: int) -> tuple[Artifact, ...]:
-        """The attempt's files under the names of the row that has most of them, in their order."""
-        mine = "artifact WHERE job_id = :job AND attempt_id = :attempt AND saved_at IS NOT NULL"
-        query = f"""SELECT * FROM {mine} AND row_id =
-            (SELECT row_id FROM {mine} GROUP BY row_id ORDER BY count(*) DESC, min(id) LIMIT 1) ORDER BY id"""
-        return tuple(
-            Artifact(
-                path=row["path"],
-                place=row["place"],
-                url=row["url"],
-                sha256=row["sha256"],
-                size_bytes=row["size_bytes"],
-                media_type=row["media_type"],
-            )
-            for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id})
-        )
-
 
 # load-bearing: the job's columns stand first, because a name that both tables have reads as the first of them.
-_JOB_WITH_ATTEMPT = f"""
+JOB_WITH_ATTEMPT = f"""
     SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price,
       job.state, job.due_at, job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
-    FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {_IS_NEWEST}"""
+    FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""

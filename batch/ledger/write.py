@@ -19,7 +19,7 @@ from batch import budget, retry
 from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
-from batch.ledger.read import LedgerReader
+from batch.ledger.due import DueReader
 from batch.ledger.schema import LEDGER_NAME, migrate
 from batch.ledger.values import OpenJob, Placement, Planned
 from batch.states import Event, IllegalTransition, State, next_state
@@ -87,7 +87,7 @@ def _claim_host(connection: sqlite3.Connection, folder: Path, queue_url: str, at
         )
 
 
-class Ledger(LedgerReader):
+class Ledger(DueReader):
     """The one writer of a ledger. `clock` is seconds since 1970, UTC; `listener` hears of every transition."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path, clock: Callable[[], float]) -> None:
@@ -447,33 +447,6 @@ class Ledger(LedgerReader):
     def retried(self, job_id: int) -> None:
         """A failed or cancelled job is wanted again."""
         self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
-
-    def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
-        """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
-        query = """SELECT DISTINCT job.id FROM row JOIN job ON job.id = row.job_id
-            WHERE row.campaign_id = :campaign AND row.reading = :reading AND job.state IN ('failed', 'cancelled')
-            AND (:cause IS NULL OR job.cause = :cause)
-            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows))) ORDER BY job.id"""
-        names = {
-            "campaign": campaign_id,
-            "reading": self.reading(campaign_id),
-            "cause": cause,
-            "rows": json.dumps(list(row_ids)),
-        }
-        return [row[0] for row in self._db.execute(query, names)]
-
-    def unknown_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[str]:
-        """Those of these row ids that the newest reading does not have."""
-        query = "SELECT 1 FROM row WHERE campaign_id = ? AND reading = ? AND row_id = ?"
-        reading = self.reading(campaign_id)
-        return [i for i in row_ids if self._db.execute(query, (campaign_id, reading, i)).fetchone() is None]
-
-    def jobs_of_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[int]:
-        """The jobs that these rows of the newest reading want."""
-        query = """SELECT DISTINCT job_id FROM row WHERE campaign_id = ? AND reading = ?
-            AND row_id IN (SELECT value FROM json_each(?))"""
-        values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
-        return [row[0] for row in self._db.execute(query, values)]
 
     def exposure_micros(self, campaign_id: int) -> int:
         """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""

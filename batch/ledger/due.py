@@ -1,0 +1,175 @@
+"""What a run asks of the ledger: what is due, how a file is called, what was known before. Nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from batch.jobs import Artifact, Attempt, Upload
+from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, WANTED, LedgerReader
+from batch.ledger.values import Missing, OpenJob, open_job_of, placement_of
+
+__all__ = ["DueReader"]
+
+# Word for word the conditions of the partial indexes, or SQLite does not use them.
+_FRESH = "job.state = 'planned' AND job.due_at = 0"
+_AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
+_FOLLOWING = "job.state IN ('submitted', 'completed')"
+_NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
+
+
+class DueReader(LedgerReader):
+    """The questions of a run; those of people are LedgerReader's."""
+
+    def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
+        """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""
+        where = f"{_FOLLOWING} AND job.due_at <= :now AND {EVER_WANTED}"
+        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
+
+    def claimable(
+        self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = (), after_id: int = 0
+    ) -> list[OpenJob]:
+        """Jobs that a row of the newest reading wants and that may be submitted now: first those that were tried
+        before, then the fresh ones numbered above `after_id`, in the order they were planned.
+
+        A caller that remembers how far it came does not make the ledger walk over what nobody wants any more each time.
+        """
+        again = self._open_jobs(
+            f"{_AGAIN} AND job.due_at <= :now AND {WANTED}", campaign_id, now=now, limit=limit, except_ids=except_ids
+        )
+        fresh = f"{_FRESH} AND job.id > {int(after_id)} AND {WANTED}"
+        return again + self._open_jobs(
+            fresh, campaign_id, now=now, limit=limit - len(again), except_ids=except_ids, order="job.id"
+        )
+
+    def next_claim(self, campaign_id: int, *, except_ids: Sequence[int] = (), after_id: int = 0) -> float | None:
+        """When the earliest claimable job is due (0.0: now); None where there is none."""
+        if self._open_jobs(
+            f"{_FRESH} AND job.id > {int(after_id)} AND {WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
+        ):
+            return 0.0
+        return self._first_due(f"{_AGAIN} AND {WANTED}", campaign_id, except_ids)
+
+    def next_look(self, campaign_id: int, *, except_ids: Sequence[int] = ()) -> float | None:
+        """When the earliest accepted job is to be looked at; None where there is none."""
+        return self._first_due(f"{_FOLLOWING} AND {EVER_WANTED}", campaign_id, except_ids)
+
+    def known_request(self, request_id: str) -> tuple[int, float] | None:
+        """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
+        found = self._db.execute("SELECT id, submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
+        return None if found is None else (int(found["id"]), float(found["submitting_at"]))
+
+    def has_accepted_before(self, attempt: Attempt, since: float) -> bool:
+        """Whether an earlier attempt on the same endpoint was accepted that was submitted at `since` or later."""
+        query = """SELECT 1 FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id < ?
+            AND attempt.request_id IS NOT NULL AND attempt.submitting_at >= ? AND job.endpoint = ?
+            ORDER BY attempt.id DESC LIMIT 1"""
+        return self._db.execute(query, (attempt.id, since, attempt.endpoint)).fetchone() is not None
+
+    def upload(self, sha256: str) -> tuple[Path, int, str, Upload | None]:
+        """A local file by its content: where it was read last, its size and type, and its URL where fal has it."""
+        found = self._db.execute("SELECT * FROM upload WHERE sha256 = ?", (sha256,)).fetchone()
+        assert found is not None, "planning a job records its files"
+        upload = None
+        if found["url"] is not None:
+            upload = Upload(
+                sha256=sha256, url=found["url"], uploaded_at=found["uploaded_at"], expires_at=found["expires_at"]
+            )
+        return Path(found["path"]), found["size_bytes"], found["media_type"], upload
+
+    def artifacts(self, job_id: int, attempt_id: int, row: int) -> dict[str, tuple[str, bool]]:
+        """The files reserved for a row: place -> (path, whether it is saved)."""
+        query = "SELECT place, path, saved_at FROM artifact WHERE job_id = ? AND attempt_id = ? AND row_id = ?"
+        return {
+            r["place"]: (r["path"], r["saved_at"] is not None)
+            for r in self._db.execute(query, (job_id, attempt_id, row))
+        }
+
+    def is_taken(self, path_folded: str) -> bool:
+        """Whether an artifact has that name, in a case-blind sense."""
+        return self._db.execute("SELECT 1 FROM artifact WHERE path_folded = ?", (path_folded,)).fetchone() is not None
+
+    def missing(self, campaign_id: int) -> Iterator[Missing]:
+        """Rows of the newest reading whose job has files that are not all under the row's own name."""
+        query = f"""SELECT row.*, campaign.name, 1 AS is_wanted, attempt.id AS attempt_id
+            FROM row JOIN campaign ON campaign.id = row.campaign_id
+            JOIN job ON job.id = row.job_id JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}
+            WHERE row.campaign_id = :campaign AND row.reading = campaign.reading AND job.state = 'fetched'
+            AND EXISTS (
+              SELECT 1 FROM artifact AS other WHERE other.job_id = job.id AND other.attempt_id = attempt.id
+              AND other.saved_at IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM artifact AS own WHERE own.row_id = row.id AND own.attempt_id = other.attempt_id
+                AND own.place = other.place AND own.saved_at IS NOT NULL))
+            ORDER BY row.position"""
+        for row in self._db.execute(query, {"campaign": campaign_id}).fetchall():
+            yield Missing(
+                placement=placement_of(row),
+                job_id=row["job_id"],
+                attempt_id=row["attempt_id"],
+                artifacts=self._saved(row["job_id"], row["attempt_id"]),
+            )
+
+    def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
+        """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
+        query = """SELECT DISTINCT job.id FROM row JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = :campaign AND row.reading = :reading AND job.state IN ('failed', 'cancelled')
+            AND (:cause IS NULL OR job.cause = :cause)
+            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows))) ORDER BY job.id"""
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "cause": cause,
+            "rows": json.dumps(list(row_ids)),
+        }
+        return [row[0] for row in self._db.execute(query, names)]
+
+    def unknown_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[str]:
+        """Those of these row ids that the newest reading does not have."""
+        query = "SELECT 1 FROM row WHERE campaign_id = ? AND reading = ? AND row_id = ?"
+        reading = self.reading(campaign_id)
+        return [i for i in row_ids if self._db.execute(query, (campaign_id, reading, i)).fetchone() is None]
+
+    def jobs_of_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[int]:
+        """The jobs that these rows of the newest reading want."""
+        query = """SELECT DISTINCT job_id FROM row WHERE campaign_id = ? AND reading = ?
+            AND row_id IN (SELECT value FROM json_each(?))"""
+        values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
+        return [row[0] for row in self._db.execute(query, values)]
+
+    def _first_due(self, where: str, campaign_id: int, except_ids: Sequence[int]) -> float | None:
+        names = self._names(campaign_id, except_ids)
+        query = f"SELECT due_at FROM job WHERE {where} AND {_NOT_EXCEPTED} ORDER BY job.due_at LIMIT 1"
+        found = self._db.execute(query, names).fetchone()
+        return None if found is None else float(found[0])
+
+    def _open_jobs(
+        self,
+        where: str,
+        campaign_id: int,
+        *,
+        now: float,
+        limit: int,
+        except_ids: Sequence[int],
+        order: str = "job.due_at, job.id",
+    ) -> list[OpenJob]:
+        names = {**self._names(campaign_id, except_ids), "now": now, "limit": limit}
+        query = f"{JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY {order} LIMIT :limit"
+        return [open_job_of(row) for row in self._db.execute(query, names)]
+
+    def _saved(self, job_id: int, attempt_id: int) -> tuple[Artifact, ...]:
+        """The attempt's files under the names of the row that has most of them, in their order."""
+        mine = "artifact WHERE job_id = :job AND attempt_id = :attempt AND saved_at IS NOT NULL"
+        query = f"""SELECT * FROM {mine} AND row_id =
+            (SELECT row_id FROM {mine} GROUP BY row_id ORDER BY count(*) DESC, min(id) LIMIT 1) ORDER BY id"""
+        return tuple(
+            Artifact(
+                path=row["path"],
+                place=row["place"],
+                url=row["url"],
+                sha256=row["sha256"],
+                size_bytes=row["size_bytes"],
+                media_type=row["media_type"],
+            )
+            for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id})
+        )
