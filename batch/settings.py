@@ -272,9 +272,9 @@ OPTIONS: Mapping[str, Option] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of one command. `sources` says where each came from; `key` is never shown, and `no_key` says in words
-    what is missing where it is None. Money in micro-dollars, times in seconds; `fail_on_error` is a number of jobs or,
-    as a float, a share of them.
+    """All settings of one command. `sources` says where each came from; `key` is never shown, and `no_key` says what is
+    missing where it is None. Money in micro-dollars, times in seconds; `fail_on_error` is a number of jobs or, as a
+    float, a share of them.
     """
 
     concurrency: int
