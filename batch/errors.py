@@ -15,6 +15,8 @@ Anything else that escapes is a fault of ours too.
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = [
@@ -59,7 +61,7 @@ class Issue:
     """One thing wrong in a manifest.
 
     `address` is where, in the sheet's own words (`shots.csv:17`); `column` may be empty when the row or the file as a
-    whole is meant; `kind` is a short stable name to count by (`enum`, `image_missing`, …).
+    whole is meant; `kind` is a short stable name to count by (`one_of`, `file_missing`, …): `manifest.KINDS` has all.
     """
 
     address: str
@@ -73,13 +75,21 @@ class Issue:
 
 
 class ManifestError(InputError):
-    """Every issue of a manifest at once. `count` may exceed `len(issues)`: a bounded number is kept."""
+    """Every issue of a manifest at once.
 
-    def __init__(self, issues: tuple[Issue, ...], *, count: int | None = None) -> None:
+    A bounded number of them is kept: `count` may exceed `len(issues)`, and `by_kind` counts those beyond it too.
+    """
+
+    def __init__(self, issues: tuple[Issue, ...], *, kinds: Mapping[str, int] | None = None) -> None:
         assert issues, "a ManifestError has at least one issue"
         self.issues = issues
-        self.count = len(issues) if count is None else count
+        self._kinds = Counter(issue.kind for issue in issues) if kinds is None else Counter(kinds)
+        self.count = self._kinds.total()
         super().__init__(str(self))
+
+    def by_kind(self) -> dict[str, int]:
+        """How many issues there are of each kind, the most frequent first."""
+        return dict(self._kinds.most_common())
 
     def __str__(self) -> str:
         lines = [str(issue) for issue in self.issues[:ISSUES_PRINTED_MAX]]

@@ -82,7 +82,8 @@ class Row:
     """One line of the sheet (one take of it), and the job it wants.
 
     `address` is where it stands (`shots.csv:17`), `position` its order among the rows, `stem` the wanted file name
-    without its ending, `cells` the line as the user wrote it (every column of the sheet, in order, as text).
+    without its ending, `cells` the line as the user wrote it (every column of the sheet, in order, as text). `number`
+    counts the manifest's rows from 1, blank ones left out: takes and combinations of one row share it.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Row:
     cells: Mapping[str, str]
     stem: str
     job: Job
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

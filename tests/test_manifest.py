@@ -15,9 +15,9 @@ from batch.endpoints import DEFAULT_ENDPOINT, load
 from batch.errors import InputError, ManifestError
 from batch.export import Result, to_csv
 from batch.jobs import Row
-from batch.manifest.names import SeenIds
 from batch.manifest.report import ISSUES_KEPT_MAX
 from batch.manifest.sheet import CHUNK_ROWS
+from batch.seen import Seen
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 URL = "https://example.com/cat.png"
@@ -227,15 +227,15 @@ def test_all_issues_come_together_each_at_its_cell(issues_of: Issues) -> None:
         f"c,x,{URL},5,480p,,,,{{shot}}\n"
     )
     needs = f"{DEFAULT_ENDPOINT} needs it"
-    assert [issue.partition("; looked for")[0] for issue in issues] == [
+    assert [issue.partition(";")[0] for issue in issues] == [
         "shots.csv:2 duration: '13' is not one of 2 … 12",
         "shots.csv:3 id: 'a' is also the id of shots.csv:2",
-        "shots.csv:3 takes: '0' is not a whole number from 1 to 1000",
+        f"shots.csv:3 prompt: is empty, and {needs}",
+        "shots.csv:3 image_url: 'images/mon.jpg' does not exist (did you mean 'moon.jpg'?)",
+        "shots.csv:3 resolution: '720' is not one of 480p, 720p, 1080p (did you mean '720p'?)",
         "shots.csv:3 seed: '1.5' is not a whole number",
         "shots.csv:3 camera_fixed: 'perhaps' is not true or false (yes and no, 1 and 0 will do)",
-        f"shots.csv:3 prompt: is empty, and {needs}",
-        "shots.csv:3 resolution: '720' is not one of 480p, 720p, 1080p (did you mean '720p'?)",
-        "shots.csv:3 image_url: 'images/mon.jpg' does not exist (did you mean 'moon.jpg'?)",
+        "shots.csv:3 takes: '0' is not a whole number from 1 to 1000",
         "shots.csv:4 output: '{shot}' names {shot}, which is neither a column nor a field",
     ]
 
@@ -262,7 +262,8 @@ def test_a_bounded_number_of_issues_is_kept_and_all_are_counted(folder: Path) ->
 def test_a_column_nearly_named_like_a_field_is_an_issue_once(issues_of: Issues, column: str) -> None:
     name = column.strip()
     assert issues_of(f"{column},image_url\nx,{URL}\ny,{URL}\n") == [
-        f"shots.csv:1 {name}: did you mean 'prompt'? Rename the column, or claim it as your own (carry: [{name}])"
+        f"shots.csv:1 {name}: did you mean 'prompt'? Rename the column, "
+        f"or keep it as your own by `carry: [{name}]` or --carry {name}"
     ]
 
 
@@ -324,17 +325,17 @@ def damaged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("text.jpg", "is not an image that can be read"),
+        ("text.jpg", "is text, not an image"),
         ("empty.png", "is an empty file"),
         ("cut.jpg", "is a damaged image"),
         ("small.png", "300 x 400 pixels: each side must be over 300"),
         ("wide.png", "width / height is 2.86"),
         ("other.ppm", "is not a format that the model takes"),
-        ("images", "is not a file"),
+        ("images", "is a folder; name one file in it"),
         ("nothing.jpg", "does not exist"),
         ("s3://bucket/cat.png", "http and https only"),
         ("https://", "is not a whole URL"),
-        ("https://example.com/a cat.png", "is not a whole URL"),
+        ("https://example.com/a cat.png", "write it as %20: 'https://example.com/a%20cat.png'"),
         ("data:image/PNG;base64,AAAA", "in lower case"),
         ("data:image/png;base64,@@@@", "is not well-formed base64"),
         ("data:image/png,AAAA", "is not a data URI"),
@@ -381,19 +382,19 @@ def test_a_path_is_relative_to_the_sheet_it_stands_in_wherever_the_campaign_lies
     ("name", "content", "words"),
     [
         ("shots.csv", b"", "is empty"),
-        ("shots.csv", b"\n\n", "row 1 is blank"),
-        ("shots.csv", b"prompt,image_url\n", "has no rows"),
-        ("shots.csv", b"prompt,image_url\n\n,\n", "has no rows"),
-        ("shots.csv", b"prompt,image_url\nx,y\nna\xefve,y\n", "line 3 is not UTF-8"),
-        ("shots.csv", "prompt,image_url\nx,y\n".encode("utf-16"), "not UTF-8"),
-        ("shots.csv", b'prompt,image_url\nx,y\n"open,y\n', "shots.csv:3: a quotation mark opens here"),
+        ("shots.csv", b"\n\n", "holds nothing but blanks"),
+        ("shots.csv", b",,\nprompt,image_url\n", "row 1 is blank"),
+        ("shots.csv", b"prompt,image_url\n", "no row follows"),
+        ("shots.csv", b"prompt,image_url\n\n,\n", "no row follows"),
+        ("shots.csv", b'prompt,image_url\nx,y\n"open,y\n', "shots.csv:3: a quotation mark opens in this row"),
         ("shots.xlsx", b"PK", "Save the sheet as CSV"),
         ("shots", b"prompt", "without a suffix"),
         ("shots.yaml", b"rows: nothing.csv\n", "nothing.csv does not exist"),
         ("shots.yaml", b"rows: .\n", "is a folder"),
         ("shots.yaml", b"rows: [\n", "is not YAML"),
         ("shots.yaml", b"- a\n- b\n", "is not a campaign"),
-        ("shots.yaml", b"", "is not a campaign"),
+        ("shots.yaml", b"", "is empty"),
+        ("shots.yaml", b"# nothing yet\n", "is not a campaign"),
         ("shots.yaml", b"rows: &a [*a]\n", "shots.yaml:1 rows: a row is a mapping"),
         ("shots.yaml", b"rows: [{image_url: &a [*a]}]\n", "holds itself"),
         ("shots.yaml", b"name: a/b\nrows: [{prompt: x}]\n", "cannot be the name of a campaign"),
@@ -472,13 +473,13 @@ def test_issues_of_a_campaign_name_its_lines(issues_of: Issues) -> None:
         "night.yaml",
     )
     assert [issue.partition(";")[0] for issue in issues] == [
-        "night.yaml:10 columns.text: night.yaml has no such column",
+        "night.yaml:5 duration: '99' is not one of 2 … 12",
         "night.yaml:7 defaults.image_url: 'images/nothing.gif' does not exist",
         "night.yaml:8 defaults.resolution: '481p' is not one of 480p, 720p, 1080p (did you mean '480p'?)",
-        "night.yaml:9 defaults.sed: is not a field of this endpoint (did you mean 'seed'?)",
+        f"night.yaml:9 defaults.sed: is not a field of {DEFAULT_ENDPOINT} (did you mean 'seed'?)",
+        "night.yaml:10 columns.text: night.yaml has no such column",
+        "night.yaml:11 output: '{id}-{sed}' names {sed}, which is neither a column nor a field (did you mean 'seed'?)",
         "night.yaml:12 takes: 'many' is not a whole number from 1 to 1000",
-        "night.yaml:11 output: '{id}-{sed}' names {sed}, which is neither a column nor a field",
-        "night.yaml:5 duration: '99' is not one of 2 … 12",
     ]
 
 
@@ -515,7 +516,7 @@ def test_the_same_manifest_gives_the_same_rows(folder: Path) -> None:
 
 
 def test_seen_ids_remember_the_first_row_of_each() -> None:
-    seen = SeenIds()
+    seen = Seen()
     assert [seen.add(f"id{number}", number) for number in range(5_000)] == [None] * 5_000
     assert [seen.add(f"id{number}", 0) for number in (0, 1, 4_999)] == [0, 1, 4_999]
 
@@ -631,14 +632,13 @@ def test_mistakes_in_what_varies_the_rows_name_the_campaigns_lines(issues_of: Is
     assert [issue.partition(";")[0] for issue in issues] == [
         "n.yaml:3 set.prompt: names {mov}, which is neither a column nor an axis (did you mean 'move'?)",
         "n.yaml:3 set.prompt: names {subjct}, which is neither a column nor an axis (did you mean 'subject'?)",
-        "n.yaml:8 matrix.move: is neither a field nor named in a template of `set`",
-        "n.yaml:9 matrix.subject: is also column 'subject' of shots.csv",
-        "n.yaml:10 matrix.takes: cannot be an axis",
-        "n.yaml:14 matrix.resolutio: is neither a field nor named in a template of `set` (did you mean 'resolution'?)",
         "n.yaml:4 set.promt: is not a field of " + DEFAULT_ENDPOINT + " (did you mean 'prompt'?)",
         "n.yaml:5 set.image_url: column 'image_url' of shots.csv fills image_url too",
         "n.yaml:6 set.seed: an axis of `matrix` sets seed too",
+        "n.yaml:9 matrix.subject: is also column 'subject' of shots.csv",
+        "n.yaml:10 matrix.takes: cannot be an axis",
         "n.yaml:13 matrix.duration: '13' is not one of 2 … 12",
+        "n.yaml:14 matrix.resolutio: is neither a field nor named in a template of `set` (did you mean 'resolution'?)",
     ]
 
 
@@ -652,12 +652,15 @@ def test_a_value_that_set_makes_wrong_names_its_row_too(issues_of: Issues, sheet
 @pytest.mark.parametrize(
     ("campaign", "issue"),
     [
-        ("matrix: {seed: 1}", "n.yaml:2 matrix.seed: must be a list of values, such as [1, 2, 3]"),
-        ("matrix: {seed: [1, 1]}", "n.yaml:2 matrix.seed: '1' stands in the list twice"),
-        ("endpoint: a/b\nmatrix: {endpoint: [c/d]}", "n.yaml:3 matrix.endpoint: stands under `endpoint` too; keep one"),
+        ("set: {prompt: x}\nmatrix: {seed: 1}", "n.yaml:3 matrix.seed: must be a list of values, such as [1, 2, 3]"),
+        ("set: {prompt: x}\nmatrix: {seed: [1, 1]}", "n.yaml:3 matrix.seed: '1' stands in the list twice"),
+        (
+            f"endpoint: {DEFAULT_ENDPOINT}\nset: {{prompt: x}}\nmatrix: {{endpoint: [c/d]}}",
+            "n.yaml:4 matrix.endpoint: stands under `endpoint` too; keep one",
+        ),
         ("endpoint: [acme/none]", "n.yaml:2 endpoint: no OpenAPI document is known for 'acme/none'"),
-        ("max_cost: lots", "n.yaml:2 max_cost: 'lots': expected dollars like 25 or 25.00"),
-        ("set: {prompt: [a]}", "n.yaml:2 set.prompt: must be a template"),
+        ("max_cost: lots\nset: {prompt: x}", "n.yaml:2 max_cost: 'lots' is no sum; write dollars like 25 or 25.00"),
+        ("set: {prompt: [a]}", "n.yaml:2 set.prompt: must be a template in quotation marks"),
         ("set: {prompt: '{a!r}'}", "n.yaml:2 set.prompt: '{a!r}' may hold only plain names in braces"),
         ("set: {prompt: x}\nmatrix: {duration: [5, 5.0]}", "n.yaml:3 matrix: two combinations ask for the same video"),
         (
@@ -699,7 +702,7 @@ def test_a_pattern_is_a_row_for_each_picture_sorted_by_name(rows_of: Rows, folde
 def test_a_picture_that_is_none_and_a_pattern_without_any_are_issues(issues_of: Issues, folder: Path) -> None:
     damaged(folder)
     (issue,) = issues_of("rows: t*.jpg\nset: {prompt: x}\n", "n.yaml")
-    assert issue.startswith("text.jpg image_url: 'text.jpg' is not an image that can be read")
+    assert issue.startswith("text.jpg image_url: 'text.jpg' is text, not an image")
     (issue,) = issues_of("name: x\nrows: nothing/*.jpg\n", "n.yaml")
     assert issue.startswith("n.yaml:2 rows: no file matches 'nothing/*.jpg'")
     (issue,) = issues_of("name: x\nrows: images/*.jpg\n", "n.yaml")

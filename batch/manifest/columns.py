@@ -1,11 +1,12 @@
 """What each column of a sheet means: one of ours, a field of the endpoint, or the user's own to carry along. Pure.
 
-Decided once from the header and the endpoint's document, so that no row has to. Cells are read in `rows.py`.
+Decided once from the header and the endpoint's document, so that no row has to. Cells are read in `values.py`.
 """
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ __all__ = [
     "Header",
     "Inputs",
     "inputs_of",
+    "near",
     "read_header",
 ]
 
@@ -75,9 +77,12 @@ class Inputs:
 
 
 def read_header(
-    names: tuple[str, ...], address: str, mapping: Mapping[str, str], carry: Collection[str], report: Report
+    names: tuple[str, ...], address: str, mapping: Mapping[str, str], carry: Mapping[str, str], report: Report
 ) -> Header:
-    """The header's columns sorted by what they are. Two of one name, or a carried one that is not there, are wrong."""
+    """The header's columns sorted by what they are. Two of one name, or a carried one that is not there, are wrong.
+
+    `carry` are the columns that the user claims, each with the address of the claim (empty for `--carry`).
+    """
     own: dict[str, int] = {}
     ours: dict[str, int] = {}
     candidates: list[Column] = []
@@ -90,6 +95,9 @@ def read_header(
         own[name] = index
         target = mapping.get(name, name)
         if name in carry:
+            if name in mapping:
+                message = f"is mapped to {target} by `columns` as well; keep one of them"
+                report.add(carry[name] or address, f"carry {name}", message, "carried_and_mapped")
             continue
         if target in OURS:
             if target in ours:
@@ -98,9 +106,10 @@ def read_header(
         else:
             field = target.removeprefix(INPUT_PREFIX)
             candidates.append(Column(index=index, name=name, target=field, is_mapped=name in mapping))
-    for name in carry:
+    for name, where in carry.items():
         if name not in own:
-            report.add(address, name, f"is to be carried, but there is no such column{_near(name, own)}", "no_column")
+            message = f"there is no column '{name}' to carry along{near(name, own)}"
+            report.add(where or address, "carry" if where else "--carry", message, "no_column")
     return Header(
         address=address,
         own=tuple(own.items()),
@@ -120,11 +129,14 @@ def inputs_of(
     filled: Collection[str],
     mapping_lines: Mapping[str, str],
     report: Report,
+    *,
+    is_loose: bool = False,
 ) -> Inputs:
     """The columns as `endpoint` sees them; what is wrong with the header as a whole is reported here, once.
 
-    `models` are the endpoints that every row runs on; `filled` are the fields that have a default, `mapping_lines` the
-    addresses of the campaign's `columns:` entries.
+    `models` are the endpoints that every row runs on; `filled` are the fields that something else fills (or would, were
+    it not wrong), `mapping_lines` the addresses of the campaign's `columns:` entries. With `is_loose` nobody knows what
+    may fill the rest.
     """
     columns: dict[str, tuple[Column, Field]] = {}
     carried, foreign, misspelt = list(header.claimed), [], set()
@@ -144,17 +156,19 @@ def inputs_of(
             else:
                 foreign.append(column)
         elif column.is_mapped:
-            message = f"'{column.target}' is not a field of {endpoint.id}{_near(column.target, _names(endpoint))}"
+            message = f"'{column.target}' is not a field of {endpoint.id}{near(column.target, _names(endpoint))}"
+            misspelt.update(difflib.get_close_matches(column.target, _names(endpoint), n=1))
             report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")
         else:
             meant = _meant(column.target, endpoint)
             if meant is not None:
                 misspelt.add(meant)
-                message = f"did you mean '{meant}'? Rename the column, or claim it as your own (carry: [{column.name}])"
+                own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
+                message = f"did you mean '{meant}'? Rename the column, or {own}"
                 report.add(header.address, column.name, message, "near_field")
             carried.append(column.name)
     unfilled = {field.name for field in endpoint.fields if field.is_required} - set(columns) - set(filled)
-    for name in sorted(unfilled - misspelt):
+    for name in sorted(() if is_loose else unfilled - misspelt):
         message = f"no column and no default fills it, and {endpoint.id} needs it{_alias(name, carried)}"
         report.add(header.address, name, message, "missing_field")
     return Inputs(
@@ -169,9 +183,12 @@ def _names(endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(field.name for field in endpoint.fields)
 
 
-def _near(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else f"; there are {', '.join(known)}" if known else ""
+def near(name: str, known: Collection[str]) -> str:
+    """The name that was probably meant, else all there are, as the end of a message."""
+    folded = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    listed = ", ".join(filter(None, known))
+    return f" (did you mean '{folded[close[0]]}'?)" if close else f"; there are {listed}" if listed else ""
 
 
 def _alias(field: str, carried: Collection[str]) -> str:

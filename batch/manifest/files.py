@@ -12,12 +12,13 @@ import hashlib
 import io
 import itertools
 import mimetypes
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from batch.endpoints import Endpoint, Field, Problem, check_image, shown
 from batch.jobs import LocalFile, local_file_mark
@@ -27,9 +28,16 @@ __all__ = ["FileCell", "Files"]
 FILES_REMEMBERED_MAX = 4096
 HINTS_MAX = 20
 LISTED_MAX = 10_000
+HEAD_BYTES = 512
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a path
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_HOST = re.compile(r"//[\w.-]+\.\w|www\.", re.IGNORECASE)
+_QUOTES = frozenset("\"'“”‘’")
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+_SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", re.DOTALL)
+_WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|head)\b", re.IGNORECASE)
 _DRAFT_PX = 64  # a JPEG is decoded at an eighth of its size where possible: enough to see that it is whole
 
 
@@ -67,25 +75,30 @@ class Files:
         if scheme is None:
             return self._path(field, text, folders)
         if scheme[1].lower() not in ("http", "https"):
-            return _problem(field, text, "url", f"{shown(text)}: fal fetches http and https only")
+            return _problem(field, text, "url", f"{shown(text)}: {_other_scheme(text, scheme[1].lower())}")
+        if re.search(r"\s", text.strip()):
+            fixed = re.sub(r"\s+", "%20", text.strip())
+            return _problem(field, text, "url", f"{shown(text)} holds a blank; write it as %20: {shown(fixed)}")
         try:
-            is_whole = bool(urlsplit(text).hostname) and not re.search(r"\s", text)
+            is_whole = bool(urlsplit(text).hostname)
         except ValueError:
             is_whole = False
         if not is_whole:
-            return _problem(field, text, "url", f"{shown(text)} is not a whole URL")
+            return _problem(field, text, "url", f"{shown(text)} is not a whole URL; write https://host/path")
         return FileCell(text)
 
     def _path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
         try:
             tried = [folder / Path(text).expanduser() for folder in folders]
-            path = next((path for path in tried if path.exists()), tried[0])
+            path = next((path for path in (*tried, *_with_slashes(text, folders)) if path.exists()), tried[0])
             if not path.exists():
+                hint = _odd_path(text) or self._hint(tried)
                 places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
-                message = f"{shown(text)} does not exist{self._hint(tried)}; looked for {places}"
-                return _problem(field, text, "file_missing", message)
+                return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}; looked for {places}")
+            if path.is_dir():
+                return _problem(field, text, "file_missing", f"{shown(text)} is a folder; name one file in it")
             if not path.is_file():
-                return _problem(field, text, "file_missing", f"{shown(text)} is not a file")
+                return _problem(field, text, "file_missing", f"{shown(text)} is no ordinary file")
             return self._local(field, text, path)
         except (OSError, ValueError, RuntimeError) as exc:  # a name too long, a NUL in it, a ~ of nobody
             reason = getattr(exc, "strerror", None) or str(exc)
@@ -98,15 +111,20 @@ class Files:
             return ""
         for path in tried:
             if path.parent.is_dir():
-                names = [other.name for other in itertools.islice(path.parent.iterdir(), LISTED_MAX)]
-                close = difflib.get_close_matches(path.name, names, n=1)
+                names = {
+                    other.name.casefold(): other.name for other in itertools.islice(path.parent.iterdir(), LISTED_MAX)
+                }
+                close = difflib.get_close_matches(path.name.casefold(), names, n=1)
                 if close:
-                    return f" (did you mean '{close[0]}'?)"
+                    return f" (did you mean '{names[close[0]]}'?)"
+        if not any(path.parent.is_dir() for path in tried):
+            return f", nor does the folder {shown(str(tried[0].parent.name))}"
         return ""
 
     def _local(self, field: Field, text: str, path: Path) -> FileCell | Problem:
         size_bytes = path.stat().st_size
-        media_type, image_size = mimetypes.guess_type(path.name)[0] or "application/octet-stream", None
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        image_size: tuple[int, int] | None = None
         if size_bytes == 0:
             return _problem(field, text, "file_empty", f"{shown(text)} is an empty file")
         with path.open("rb") as file:
@@ -120,8 +138,16 @@ class Files:
         local = LocalFile(sha256=digest, path=path.resolve(), size_bytes=size_bytes, media_type=media_type)
         return FileCell(local_file_mark(local), local, image_size)
 
-    def _image(self, field: Field, text: str, file: BinaryIO, size_bytes: int) -> tuple[str, tuple[int, int]] | Problem:
+    def _image(
+        self, field: Field, text: str, file: BinaryIO, size_bytes: int
+    ) -> tuple[str, tuple[int, int] | None] | Problem:
         looked = _measured(file)
+        if looked is None:
+            file.seek(0)
+            media_type, looked = _unread(file.read(HEAD_BYTES))
+            limits = self._endpoint.image_limits
+            if limits is not None and media_type in limits.media_types:
+                return media_type, None  # the model can read what we cannot
         if isinstance(looked, str):
             return _problem(field, text, "image_unreadable", f"{shown(text)} {looked}")
         media_type, (width, height) = looked
@@ -149,8 +175,11 @@ class Files:
         return looked if isinstance(looked, Problem) else FileCell(text, None, looked[1])
 
 
-def _measured(file: BinaryIO) -> tuple[str, tuple[int, int]] | str:
-    """Media type and size of an image, or what is wrong with it: its header is read, and whether it is whole."""
+def _measured(file: BinaryIO) -> tuple[str, tuple[int, int]] | str | None:
+    """Media type and size of an image, or what is wrong with it: its header is read, and whether it is whole.
+
+    None where it is nothing that can be read as an image here.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -164,10 +193,54 @@ def _measured(file: BinaryIO) -> tuple[str, tuple[int, int]] | str:
                 image.draft(None, (_DRAFT_PX, _DRAFT_PX))
                 image.load()
     except UnidentifiedImageError:
-        return "is not an image that can be read"
+        return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         return f"is a damaged image: {exc}"
     return Image.MIME.get(kind, f"image/{kind.lower()}"), size
+
+
+def _unread(head: bytes) -> tuple[str, str]:
+    """The media type of what Pillow does not read, and words about it."""
+    if not head:
+        return "", "is empty"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "image/heic", "is a HEIC picture, which the model does not take; save it as JPEG"
+    if _SVG.match(head):
+        return "image/svg+xml", "is an SVG drawing, which the model does not take; export it as PNG"
+    if head.startswith(b"%PDF"):
+        return "application/pdf", "is a PDF, not an image; export the page as PNG"
+    if head.startswith(b"\0\0") and head[4:8] == b"ftyp":
+        return "video/mp4", "is a video, not an image"
+    if _WEB_PAGE.match(head):
+        return "text/html", "is a web page, not an image; perhaps the download needed a login"
+    if not any(code < 9 for code in head):
+        return "text/plain", "is text, not an image"
+    return "application/octet-stream", "is not an image that can be read"
+
+
+def _with_slashes(text: str, folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Where a path with backslashes leads on a system that knows only slashes: a sheet may come from Windows."""
+    if os.sep != "/" or "\\" not in text:
+        return ()
+    return tuple(folder / Path(text.replace("\\", "/")).expanduser() for folder in folders)
+
+
+def _odd_path(text: str) -> str:
+    """What a path that leads nowhere seems to be instead, as the end of a message."""
+    if text[:1] in _QUOTES and text[-1:] in _QUOTES:
+        return ": leave out the quotation marks in the cell"
+    if os.sep == "/" and _DRIVE.match(text):
+        return ": it is a path of a Windows computer; write where the file is here, best relative to the sheet"
+    if _HOST.match(text):
+        return f": a web address begins with https:// (https://{text.lstrip('/')})"
+    return ""
+
+
+def _other_scheme(text: str, scheme: str) -> str:
+    if scheme == "file":
+        path = unquote(urlsplit(text).path)
+        return f"write the path itself: {shown(path)}"
+    return "fal fetches http and https only"
 
 
 def _problem(field: Field, text: str, kind: str, message: str) -> Problem:

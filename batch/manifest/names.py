@@ -1,19 +1,17 @@
-"""Names of rows: the id of a row without one, which ids were seen, and the output template."""
+"""Names of rows: the id of a row without one, and the output template."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import string
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batch import jobs
 
-__all__ = ["SeenIds", "Template", "TemplateError", "one_name", "row_hash", "without_suffix"]
+__all__ = ["Template", "TemplateError", "one_name", "row_hash", "without_suffix"]
 
-_HASH_MASK = 2**64 - 1
 _MEDIA_SUFFIX = re.compile(r"\.(mp4|mov|webm|mkv|gif|png|jpe?g|webp|avif|wav|mp3|flac|ogg|glb)$", re.IGNORECASE)
 _SEPARATORS = str.maketrans({"/": "-", "\\": "-"})
 
@@ -22,49 +20,6 @@ def row_hash(cells: Mapping[str, str]) -> str:
     """The id of a row that names none: 12 hex digits of what it says; the order of the columns does not matter."""
     said = {name: text for name, text in cells.items() if text}
     return hashlib.sha256(jobs.canonical_json(said).encode()).hexdigest()[:12]
-
-
-class SeenIds:
-    """Which ids were seen, and at which row first: 16 to 64 bytes an id, where a dict of texts takes ten times that.
-
-    An open-addressing table of 64-bit hashes. Two different ids of one hash would be called equal: three chances in a
-    hundred million among a million ids, and then the sheet is refused, never a row lost.
-    """
-
-    def __init__(self) -> None:
-        self._size = 1 << 10
-        self._count = 0
-        self._hashes = array("Q", bytes(8 * self._size))
-        self._numbers = array("Q", bytes(8 * self._size))
-
-    def add(self, id: str, number: int) -> int | None:
-        """Remember `id` as row `number`'s; the row that had it first, or None when it is new."""
-        wanted = hash(id) & _HASH_MASK or 1  # 0 marks an empty place
-        place = self._place(wanted)
-        if self._hashes[place]:
-            return self._numbers[place]
-        self._hashes[place], self._numbers[place] = wanted, number
-        self._count += 1
-        if self._count * 2 > self._size:
-            self._grow()
-        return None
-
-    def _place(self, wanted: int) -> int:
-        hashes, mask = self._hashes, self._size - 1
-        place = wanted & mask
-        while hashes[place] and hashes[place] != wanted:
-            place = (place + 1) & mask
-        return place
-
-    def _grow(self) -> None:
-        old = zip(self._hashes, self._numbers, strict=True)
-        self._size *= 2
-        self._hashes = array("Q", bytes(8 * self._size))
-        self._numbers = array("Q", bytes(8 * self._size))
-        for value, number in old:
-            if value:
-                place = self._place(value)
-                self._hashes[place], self._numbers[place] = value, number
 
 
 class TemplateError(ValueError):

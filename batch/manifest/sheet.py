@@ -1,30 +1,38 @@
 """A sheet on disk as a header and a stream of records, each with the row number a spreadsheet program shows.
 
-Knows files, encodings and quoting; knows nothing of endpoints. pandas reads in chunks, so a million rows take no more
-memory than a thousand; the standard library's reader takes over only where a row is too long for pandas to go on.
+Knows files and quoting; knows nothing of endpoints. pandas reads in chunks, so a million rows take no more memory than
+a thousand; the standard library's reader, one record at a time, takes over where a sheet is out of the ordinary:
+damaged bytes, lines of many kilobytes, a row that is too long for pandas to go on.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from batch.endpoints import shown
 from batch.errors import InputError
 from batch.manifest.report import Report
+from batch.manifest.text import TextFile, is_damaged_text, look_at, undamaged
 
 __all__ = ["SHEET_SUFFIXES", "Record", "Sheet", "check_file", "open_sheet"]
 
-SHEET_SUFFIXES = (".csv",)
+SHEET_SUFFIXES = (".csv", ".tsv")
 
-CHUNK_ROWS = 5_000  # 1,000 to 50,000 differ little in time; memory and the wait for the first row grow with it
+CHUNK_ROWS = 2_000  # 1,000 to 50,000 differ little in time; memory and the wait for the first row grow with it
+LINE_CHARS_MAX = 32_768  # a chunk of longer lines (data URIs) would be large: they are read one record at a time
+CELL_CHARS_MAX = 1 << 28  # far above any cell; without it a lost quotation mark takes in the rest of the file
+HEADER_CHARS_MAX = 1 << 20
 
-_UNCLOSED = re.compile(r"EOF inside string starting at row (\d+)")
+_SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^\w"\r\n])"?(\r\n|\r|\n)', re.IGNORECASE)
+_HEADER_CELL = re.compile(r'("(?:[^"]|"")*")?([^,;\t|\r\n]*)(,|;|\t|\||\r\n|\r|\n|\Z)')
+_END = "\0end\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +62,38 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A sheet whose header has been read. `header` may hold empty names; `columns` are the named ones."""
+    """A sheet whose header has been read. `header` may hold empty names.
+
+    `skipped_chars` are those of a first line `sep=;`. Excel takes that line as an instruction and shows the header as
+    row 1; so do the addresses here.
+    """
 
     path: Path
     header: tuple[str, ...]
     delimiter: str
+    text: TextFile
+    skipped_chars: int = 0
 
     def records(self, report: Report) -> Iterator[Record]:
-        """The records below the header, blank ones left out but counted. InputError where it is not UTF-8."""
+        """The records below the header, blank ones left out but counted. InputError where reading fails."""
         unnamed = [index for index, name in enumerate(self.header) if not name]
-        for number, cells in self._numbered():
+        width = len(self.header)
+        for number, cells in self._numbered(report):
             if not any(cell and not cell.isspace() for cell in cells):
                 continue
-            if any(cells[len(self.header) :]) or (unnamed and any(cells[index] for index in unnamed)):
+            if self.text.is_damaged and self._has_damage(number, cells, report):
+                continue
+            if any(cells[width:]) or (unnamed and any(cells[index] for index in unnamed)):
                 self._check_unnamed(number, cells, report)
-            if len(cells) == len(self.header) or not any(cells[len(self.header) :]):
-                yield Record(
-                    number, cells
-                )  # else every cell stands in the wrong column, and would be an issue of its own
+            if len(cells) == width or not any(cells[width:]):
+                # else every cell stands in the wrong column, and would be an issue of its own
+                yield Record(number, cells)
 
     def _check_unnamed(self, number: int, cells: Sequence[str], report: Report) -> None:
         """A value in no column would be lost without a word; mostly it is half of a prompt with a bare comma in it."""
         address, width = f"{self.path.name}:{number}", len(self.header)
         used = [index for index, cell in enumerate(cells) if cell.strip()]
-        if used[-1] >= width:
+        if used and used[-1] >= width:
             message = f"has more cells than the header; a {_named(self.delimiter)} inside a cell needs quotes round it"
             report.add(address, "", message, "too_many_cells")
         for index in used:
@@ -85,107 +101,161 @@ class Sheet:
                 message = f"{shown(cells[index])} stands in column {index + 1}, which has no name in the header"
                 report.add(address, "", message, "unnamed_column")
 
-    def _numbered(self) -> Iterator[tuple[int, Sequence[str]]]:
+    def _has_damage(self, number: int, cells: Sequence[str], report: Report) -> bool:
+        found = False
+        for index, cell in enumerate(cells):
+            if is_damaged_text(cell):
+                found = True
+                text, what = undamaged(cell)
+                name = self.header[index] if index < len(self.header) else ""
+                message = f"{shown(text)} holds {what}, which is no {self.text.words}; save the sheet as CSV UTF-8"
+                report.add(f"{self.path.name}:{number}", name, message, "damaged_text")
+        return found
+
+    def _numbered(self, report: Report) -> Iterator[tuple[int, Sequence[str]]]:
+        try:
+            if self.text.is_damaged or self.text.line_chars_max > LINE_CHARS_MAX:
+                yield from self._one_by_one(2, report)
+            else:
+                yield from self._in_chunks(report)
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{self.path} changed while it was read; type the same command again") from exc
+        except OSError as exc:
+            raise InputError(f"{self.path} cannot be read: {exc.strerror or exc}") from exc
+
+    def _in_chunks(self, report: Report) -> Iterator[tuple[int, Sequence[str]]]:
         import pandas
         from pandas.errors import ParserError
 
         number = 1  # the header
         spare = len(self.header) + 1  # one more column, so that a row that is too long shows
         try:
-            with pandas.read_csv(
-                self.path,
-                sep=self.delimiter,
-                header=None,
-                names=range(spare),
-                index_col=False,
-                dtype=str,
-                keep_default_na=False,
-                na_filter=False,
-                skip_blank_lines=False,
-                encoding="utf-8-sig",
-                chunksize=CHUNK_ROWS,
-            ) as chunks:
+            with (
+                self._opened() as file,
+                pandas.read_csv(
+                    file,
+                    sep=self.delimiter,
+                    header=None,
+                    names=range(spare),
+                    index_col=False,
+                    dtype=str,
+                    keep_default_na=False,
+                    na_filter=False,
+                    skip_blank_lines=False,
+                    chunksize=CHUNK_ROWS,
+                ) as chunks,
+            ):
                 for chunk in chunks:
                     # Column lists and zip: converting to records one by one costs many times the reading itself.
                     for cells in zip(*(chunk[column].tolist() for column in chunk.columns), strict=True):
                         if number > 1:
                             yield number, cells
                         number += 1
-        except ParserError as exc:
-            yield from self._after_trouble(number, str(exc))
-        except UnicodeDecodeError as exc:
-            raise InputError(_not_utf8(self.path)) from exc
+        except ParserError:  # a row with several cells too many, a quotation mark that is never closed
+            yield from self._one_by_one(max(number, 2), report)
 
-    def _after_trouble(self, number: int, trouble: str) -> Iterator[tuple[int, Sequence[str]]]:
-        """The records from `number` on, when pandas refused one of them: a row with several cells too many."""
-        unclosed = _UNCLOSED.search(trouble)
-        if unclosed:
-            row = int(unclosed[1]) + 1
-            raise InputError(f"{self.path.name}:{row}: a quotation mark opens here and is never closed")
-        csv.field_size_limit(sys.maxsize)  # a data URI is longer than the 128 KiB of the default
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            for index, cells in enumerate(csv.reader(file, delimiter=self.delimiter), start=1):
-                if index >= max(number, 2):
-                    yield index, cells + [""] * (len(self.header) - len(cells))
+    def _one_by_one(self, first: int, report: Report) -> Iterator[tuple[int, Sequence[str]]]:
+        """The records from number `first` on, by a reader that goes on after trouble."""
+        csv.field_size_limit(CELL_CHARS_MAX)  # a data URI is longer than the 128 KiB of the default
+        index = 0
+        with self._opened() as file:
+            try:
+                for index, cells in enumerate(csv.reader(_with_end(file), delimiter=self.delimiter), start=1):
+                    if cells and cells[-1].endswith(_END):
+                        if cells != [_END]:  # an open quotation mark took the end in
+                            self._report_unclosed(index, report)
+                        return
+                    if index >= first:
+                        yield index, cells + [""] * (len(self.header) - len(cells))
+            except csv.Error:  # a cell beyond all measure
+                self._report_unclosed(index + 1, report)
+
+    def _report_unclosed(self, number: int, report: Report) -> None:
+        message = "a quotation mark opens in this row and is never closed; the rows below it were not read"
+        report.add(f"{self.path.name}:{number}", "", message, "unclosed_quote")
+
+    def _opened(self) -> TextIO:
+        file = self.text.open()
+        file.read(self.skipped_chars)
+        return file
 
 
 def open_sheet(path: Path) -> Sheet:
     """The sheet at `path`, its header read. InputError when there is none to read, with what to do."""
     check_file(path, SHEET_SUFFIXES)
-    csv.field_size_limit(sys.maxsize)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            delimiter = _delimiter(first)
-            file.seek(0)
-            header = next(csv.reader(file, delimiter=delimiter), [])
-    except UnicodeDecodeError as exc:
-        raise InputError(_not_utf8(path)) from exc
+        text = look_at(path)
+        with text.open() as file:
+            top = file.read(HEADER_CHARS_MAX)
     except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror}") from exc
-    if not first:
-        raise InputError(f"{path} is empty; its first row must name the columns")
-    names = tuple(name.strip() for name in header)
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    if top.isspace():
+        raise InputError(f"{path} holds nothing but blanks; its first row must name the columns")
+    said = _SEPARATOR_LINE.match(top)
+    skipped = said.end() if said else 0
+    end, found = _header_end(top, skipped, path)
+    delimiter = said[1] if said else "\t" if path.suffix.lower() == ".tsv" else found
+    header = next(csv.reader(top[skipped:end].splitlines(keepends=True), delimiter=delimiter), [])
+    names = tuple(" ".join(name.strip("\ufeff").split()) for name in header)
     if not any(names):
         raise InputError(f"{path}: row 1 is blank; it must name the columns")
-    return Sheet(path=path, header=names, delimiter=delimiter)
+    for name in names:
+        if is_damaged_text(name):
+            good, what = undamaged(name)
+            raise InputError(f"{path}: in row 1, {shown(good)} holds {what}; save the sheet as CSV UTF-8")
+    return Sheet(path=path, header=names, delimiter=delimiter, text=text, skipped_chars=skipped)
 
 
 def check_file(path: Path, suffixes: Sequence[str]) -> None:
     """InputError unless `path` is a file with one of these suffixes."""
-    if path.is_dir():
+    try:
+        path.stat()
+    except (OSError, ValueError) as exc:
+        if not isinstance(exc, FileNotFoundError | NotADirectoryError):
+            raise InputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise InputError(f"{path} {_missing(path, suffixes)}") from exc
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name the sheet or the campaign in it")
+    if not os.path.isfile(path):
+        kind = "a pipe" if path.is_fifo() else "no ordinary file"
+        raise InputError(f"{path} is {kind}; a manifest is read more than once, so save it as a file first")
     if path.suffix.lower() not in suffixes:
         known = ", ".join(suffixes)
-        hint = " Save the sheet as CSV (UTF-8)." if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".tsv") else ""
+        hint = " Save the sheet as CSV UTF-8." if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers") else ""
         raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here, {known} is.{hint}")
-    if not path.is_file():
-        near = [other.name for other in path.parent.glob("*") if other.suffix.lower() in suffixes]
-        close = difflib.get_close_matches(path.name, near, n=1)
-        hint = f"; did you mean {path.parent / close[0]}?" if close else ""
-        raise InputError(f"{path} does not exist{hint}")
 
 
-def _delimiter(first: str) -> str:
-    """A comma, unless the header has none and was plainly written with something else."""
-    if "," not in first:
-        for other in (";", "\t"):
-            if other in first:
-                return other
-    return ","
+def _missing(path: Path, suffixes: Sequence[str]) -> str:
+    if path.is_symlink():
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    try:
+        near = [other.name for other in path.parent.iterdir() if other.suffix.lower() in suffixes]
+    except OSError:
+        near = []
+    folded = {name.casefold(): name for name in near}
+    close = difflib.get_close_matches(path.name.casefold(), folded, n=1)
+    return f"does not exist; did you mean {path.parent / folded[close[0]]}?" if close else "does not exist"
+
+
+def _header_end(top: str, start: int, path: Path) -> tuple[int, str]:
+    """Where the header ends, and the delimiter: of the four in use the one most frequent outside quotation marks."""
+    counts = dict.fromkeys(",;\t|", 0)
+    place = start
+    while True:
+        cell = _HEADER_CELL.match(top, place)
+        if cell is None or (top.startswith('"', place) and not cell[1]):
+            raise InputError(f"{path}: a quotation mark opens in row 1 and is never closed")
+        if cell[3] not in counts:
+            return cell.end(), max(counts, key=lambda sign: counts[sign])
+        counts[cell[3]] += 1
+        place = cell.end()
+
+
+def _with_end(file: TextIO) -> Iterator[str]:
+    """The lines of a file and one of our own, which a closed sheet gives back as a record of its own."""
+    yield from file
+    yield _END
 
 
 def _named(delimiter: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
-
-
-def _not_utf8(path: Path) -> str:
-    where = path.name
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                where = f"{path.name}, line {number}"
-                break
-    return f"{where} is not UTF-8 text; save the sheet as CSV UTF-8"
+    return {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}.get(delimiter, f"'{delimiter}'")

@@ -5,6 +5,7 @@ Reads cells by the endpoint's schema and judges them by it. It knows no ids, tak
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from batch import endpoints, jobs
 from batch.endpoints import Endpoint, Field, Problem, check_input, read_cell
 from batch.errors import InputError
 from batch.jobs import LocalFile
-from batch.manifest.campaign import Campaign
-from batch.manifest.columns import INPUT_PREFIX, Column, Header, Inputs, inputs_of
+from batch.manifest.campaign import Campaign, Entry
+from batch.manifest.columns import INPUT_PREFIX, OURS, Column, Header, Inputs, inputs_of, near
 from batch.manifest.files import Files
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
@@ -50,7 +51,10 @@ class Values:
 
 
 class InputReader:
-    """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report."""
+    """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report.
+
+    `spoiled` are fields whose entry in the campaign is wrong, as has been told: nothing more is said about them.
+    """
 
     def __init__(
         self,
@@ -60,9 +64,11 @@ class InputReader:
         models: Sequence[Endpoint],
         pinned_dir: Path | None,
         sheet: Path,
+        spoiled: frozenset[str],
         report: Report,
     ) -> None:
         self._plan, self._header, self._models, self._pinned_dir = plan, header, models, pinned_dir
+        self._spoiled = spoiled
         self._report = report
         self._file_name = sheet.name
         self._folder = plan.path.parent
@@ -81,11 +87,18 @@ class InputReader:
                 self._targets[endpoint_id] = str(exc)
         return self._targets[endpoint_id]
 
+    def check_defaults(self, endpoint: Endpoint) -> None:
+        """Report what is wrong with the defaults alone, where no rows can be read."""
+        self._defaults(endpoint, Files(endpoint))
+
     def _made_target(self, endpoint: Endpoint) -> Target:
         files = Files(endpoint)
         defaults, named = self._defaults(endpoint, files)
-        lines = {name: f"{self._plan.path.name}:{entry.line}" for name, entry in self._plan.columns.items()}
-        inputs = inputs_of(self._header, endpoint, self._models, named, lines, self._report)
+        named |= {field.name for field in endpoint.fields} if self._plan.is_loose else self._spoiled
+        lines = {name: self._plan.place(entry.line) for name, entry in self._plan.columns.items()}
+        inputs = inputs_of(
+            self._header, endpoint, self._models, named, lines, self._report, is_loose=self._plan.is_loose
+        )
         image = next((field.name for field in endpoint.fields if field.media == "image"), None)
         return Target(
             endpoint=endpoint,
@@ -101,26 +114,36 @@ class InputReader:
     def _defaults(self, endpoint: Endpoint, files: Files) -> tuple[dict[str, Any], frozenset[str]]:
         """The campaign's defaults as values of this endpoint's fields, and the names of all, the wrong ones too."""
         made: dict[str, Any] = {}
-        named = set()
+        named: set[str] = set()
         for name, entry in self._plan.defaults.items():
             field_name = name.removeprefix(INPUT_PREFIX)
             field = endpoint.field(field_name)
             if field is None and any(model.field(field_name) for model in self._models):
                 continue  # a default of another endpoint that this one has no use for
-            problems = check_input(endpoint, {field_name: entry.value}) if field is None else ()
-            if field is not None:
-                named.add(field.name)
-                value = read_cell(field, entry.value)
-                problems = (value,) if isinstance(value, Problem) else check_input(endpoint, {field.name: value})
+            if field is None:
+                named.update(self._report_stranger(name, entry, endpoint))
+                continue
+            named.add(field.name)
+            value = read_cell(field, entry.value)
+            problems = (value,) if isinstance(value, Problem) else check_input(endpoint, {field.name: value})
+            problems = tuple(problem for problem in problems if problem.loc[:1] == (field.name,))
+            problems = problems or _policy(field, value) or self._file_problems(field, value, files)
+            if not problems:
                 made[field.name] = value
-            problems = tuple(problem for problem in problems if problem.loc[:1] == (field_name,))
-            if field is not None and not problems:
-                problems = _policy(field, made[field.name]) or self._file_problems(field, made[field.name], files)
             for problem in problems:
-                made.pop(field_name, None)
                 message = f"{_place(problem)}{problem.message}"
-                self._report.add(f"{self._plan.path.name}:{entry.line}", f"defaults.{name}", message, problem.kind)
+                self._report.add(self._plan.place(entry.line), f"defaults.{name}", message, problem.kind)
         return made, frozenset(named)
+
+    def _report_stranger(self, name: str, entry: Entry, endpoint: Endpoint) -> Sequence[str]:
+        """Report a default that is no field; the fields that may be meant."""
+        names = tuple(field.name for field in endpoint.fields)
+        if name in OURS[1:]:
+            message = f"is no field; write `{name}: {entry.text}` on a line of its own, not under `defaults`"
+        else:
+            message = f"is not a field of {endpoint.id}{near(name, names)}"
+        self._report.add(self._plan.place(entry.line), f"defaults.{name}", message, "unknown_field")
+        return difflib.get_close_matches(name, names, n=1)
 
     def _file_problems(self, field: Field, value: Any, files: Files) -> tuple[Problem, ...]:
         """What is wrong with the files of a default, whose paths are relative to the campaign file."""

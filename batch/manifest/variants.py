@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from batch.endpoints import Endpoint, shown
 from batch.manifest.campaign import Axis, Campaign, Entry
-from batch.manifest.columns import INPUT_PREFIX, OURS, RESULT_PREFIX, VARIANT_COLUMN, Column, Header
+from batch.manifest.columns import INPUT_PREFIX, OURS, RESULT_PREFIX, VARIANT_COLUMN, Column, Header, near
 from batch.manifest.names import Template, TemplateError
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
@@ -49,6 +49,12 @@ class Variants:
     axes: tuple[Axis, ...]
     templates: tuple[tuple[Template, str], ...]  # and the address of each
     file_name: str
+    spoiled: frozenset[str] = frozenset()  # fields that a wrong entry would fill
+
+    @property
+    def count(self) -> int:
+        """How many combinations every row has."""
+        return math.prod(len(axis.values) for axis in self.axes)
 
     def of(self, record: Record, texts: Mapping[str, str], id: str) -> Iterator[Variant]:
         """The combinations for one row, in the order written: the last axis changes fastest."""
@@ -59,7 +65,7 @@ class Variants:
         for number, chosen in enumerate(itertools.product(*(enumerate(axis.values, 1) for axis in self.axes)), start=1):
             said = dict(texts)
             for axis, (_, entry) in zip(self.axes, chosen, strict=True):
-                said[axis.name] = axis.text(entry)
+                said[axis.name] = entry.text
             made = [template.text({"id": id, **said}) for template, _ in self.templates]
             places = [f"{self.file_name}:{entry.line}" for _, entry in chosen] + [place for _, place in self.templates]
             if self.axes:
@@ -77,92 +83,143 @@ class Variants:
 
 
 def read_variants(
-    header: Header, width: int, plan: Campaign, models: Sequence[Endpoint], sheet_name: str, report: Report
+    header: Header, plan: Campaign, models: Sequence[Endpoint], sheet_name: str, report: Report
 ) -> Variants:
-    """The campaign's axes and templates as columns; what is wrong with them is reported at their lines."""
-    fields = dict.fromkeys(field.name for endpoint in models for field in endpoint.fields)
-    taken = {_field(column.target): column.name for column in header.candidates}
-    names = {name for name, _ in header.own}
-    own, ours, candidates = list(header.own), dict(header.ours), list(header.candidates)
-    templates = _templates(plan, names, report)
-    used = frozenset[str]().union(*(template.names for template, _ in templates.values()))
-    for index, axis in enumerate(plan.matrix, start=width):
+    """The campaign's axes and templates as columns; what is wrong with them is reported at their lines.
+
+    Without `models` (their ids are wrong) nobody knows the fields, and only what is wrong by itself is told.
+    """
+    builder = _Builder(header, plan, models, sheet_name, report)
+    for index, axis in enumerate(plan.matrix, start=header.width):
+        builder.add_axis(index, axis)
+    for index, (name, entry) in enumerate(plan.set.items(), start=header.width + len(plan.matrix)):
+        builder.add_set(index, name, entry)
+    return builder.variants()
+
+
+class _Builder:
+    """The columns of a campaign's axes and templates, one after the other."""
+
+    def __init__(
+        self, header: Header, plan: Campaign, models: Sequence[Endpoint], sheet_name: str, report: Report
+    ) -> None:
+        self._header, self._plan, self._models = header, plan, models
+        self._sheet_name, self._report = sheet_name, report
+        self._fields = dict.fromkeys(field.name for endpoint in models for field in endpoint.fields)
+        self._taken = {_field(column.target): column.name for column in header.candidates}
+        self._names = {name for name, _ in header.own}
+        self._own, self._ours, self._candidates = list(header.own), dict(header.ours), list(header.candidates)
+        self._spoiled: set[str] = set()
+        self._used: set[str] = set()  # names in templates, and those that a misspelt one probably means
+        self._is_used_known = not plan.is_loose and not plan.spoiled
+        self._templates = self._read_templates()
+
+    def add_axis(self, index: int, axis: Axis) -> None:
+        """One axis as the column at `index`."""
         target = _field(axis.name)
-        where = f"{plan.path.name}:{axis.line}", axis.key
-        other = axis.name if axis.name in names else taken.get(target)
+        where = self._plan.place(axis.line), axis.key
+        other = axis.name if axis.name in self._names else self._taken.get(target)
         if axis.name == "endpoint":
-            other = next((name for name, place in header.own if header.ours.get("endpoint") == place), None)
+            other = next((name for name, at in self._header.own if self._header.ours.get("endpoint") == at), None)
         if axis.name in _NOT_AXES or axis.name.startswith(RESULT_PREFIX):
-            report.add(*where, "cannot be an axis", "axis_name")
+            hint = "; `takes: 3` on a line of its own makes three takes" if "take" in axis.name else ""
+            message = f"cannot be an axis{hint}"
+            self._report.add(*where, message, "axis_name")
         elif other is not None:
-            report.add(*where, f"is also column '{other}' of {sheet_name}; keep one of them", "axis_and_column")
+            message = f"is also column '{other}' of {self._sheet_name}; keep one of them"
+            self._report.add(*where, message, "axis_and_column")
         elif axis.name == "endpoint":
-            ours["endpoint"] = index
-        elif target in fields:
-            candidates.append(Column(index=index, name=axis.key, target=target, is_mapped=False, is_axis=True))
-        elif axis.name not in used:
-            hint = _near(axis.name, fields)
-            report.add(*where, f"is neither a field nor named in a template of `set`{hint}", "unknown_axis")
-        own.append((axis.name, index))
-    axes = {_field(axis.name) for axis in plan.matrix}
-    for index, (name, entry) in enumerate(plan.set.items(), start=width + len(plan.matrix)):
+            self._ours["endpoint"] = index
+        elif target in self._fields:
+            column = Column(index=index, name=axis.key, target=target, is_mapped=False, is_axis=True)
+            self._candidates.append(column)
+        elif self._models and axis.name not in self._used and self._is_used_known:
+            hint = near(axis.name, self._fields)
+            self._report.add(*where, f"is neither a field nor named in a template of `set`{hint}", "unknown_axis")
+            self._excuse(target)
+        self._own.append((axis.name, index))
+
+    def add_set(self, index: int, name: str, entry: Entry) -> None:
+        """One entry of `set` as the column at `index`."""
         target = _field(name)
-        where = f"{plan.path.name}:{entry.line}", f"set.{name}"
-        if target not in fields or name in OURS:
-            report.add(*where, f"is not a field of {models[0].id}{_near(target, fields)}", "unknown_field")
-        elif target in taken or target in axes:
-            other = f"column '{taken[target]}' of {sheet_name} fills" if target in taken else "an axis of `matrix` sets"
-            report.add(*where, f"{other} {target} too; keep one of them", "set_twice")
-        else:
-            candidates.append(Column(index=index, name=f"set.{name}", target=target, is_mapped=False, is_set=True))
-    count = math.prod(len(axis.values) for axis in plan.matrix)
-    if count > VARIANTS_MAX:
-        message = f"makes {count:,} combinations of every row; {VARIANTS_MAX:,} is the most"
-        report.add(f"{plan.path.name}:{plan.matrix[-1].line}", "matrix", message, "too_many_variants")
-    if plan.matrix:
-        own.append((VARIANT_COLUMN, width + len(plan.matrix) + len(plan.set)))
-    return Variants(
-        header=replace(header, own=tuple(own), ours=ours, candidates=tuple(candidates), width=width),
-        width=width,
-        axes=plan.matrix if count <= VARIANTS_MAX else (),
-        templates=tuple(templates.values()),
-        file_name=plan.path.name,
-    )
+        where = self._plan.place(entry.line), f"set.{name}"
+        axes = {_field(axis.name) for axis in self._plan.matrix}
+        if self._models and (target not in self._fields or name in OURS):
+            message = f"is not a field of {self._models[0].id}{near(target, self._fields)}"
+            self._report.add(*where, message, "unknown_field")
+            self._excuse(target)
+        elif target in self._taken or target in axes:
+            by_column = f"column '{self._taken.get(target)}' of {self._sheet_name} fills"
+            other = by_column if target in self._taken else "an axis of `matrix` sets"
+            self._report.add(*where, f"{other} {target} too; keep one of them", "set_twice")
+        elif target not in self._spoiled:
+            column = Column(index=index, name=f"set.{name}", target=target, is_mapped=False, is_set=True)
+            self._candidates.append(column)
+
+    def variants(self) -> Variants:
+        """All of it together."""
+        plan, width = self._plan, self._header.width
+        count = math.prod(len(axis.values) for axis in plan.matrix)
+        if count > VARIANTS_MAX:
+            message = f"makes {count:,} combinations of every row; {VARIANTS_MAX:,} is the most"
+            self._report.add(plan.place(plan.matrix[0].line), "matrix", message, "too_many_variants")
+        if plan.matrix:
+            self._own.append((VARIANT_COLUMN, width + len(plan.matrix) + len(plan.set)))
+        return Variants(
+            header=replace(
+                self._header, own=tuple(self._own), ours=self._ours, candidates=tuple(self._candidates), width=width
+            ),
+            width=width,
+            axes=plan.matrix if count <= VARIANTS_MAX else tuple(_first(axis) for axis in plan.matrix),
+            templates=tuple(self._templates.values()),
+            file_name=plan.path.name,
+            spoiled=frozenset(self._spoiled),
+        )
+
+    def _read_templates(self) -> dict[str, tuple[Template, str]]:
+        """The templates of `set`; one that cannot be used is reported and stands in as plain text."""
+        known = dict.fromkeys(("id", *self._names, *(axis.name for axis in self._plan.matrix)))
+        made = {}
+        for name, entry in self._plan.set.items():
+            template = self._template(entry, known, f"set.{name}")
+            if template is None:
+                self._spoiled.add(_field(name))
+            plain = Template(parts=((str(entry.value), None),), names=frozenset())
+            made[name] = (template or plain, self._plan.place(entry.line))
+        return made
+
+    def _template(self, entry: Entry, known: Collection[str], key: str) -> Template | None:
+        address = self._plan.place(entry.line)
+        try:
+            template = Template.parse(str(entry.value))
+        except TemplateError as exc:
+            message = f"{shown(entry.value)} {exc}; a brace itself is written twice"
+            self._report.add(address, key, message, "template")
+            self._is_used_known = False
+            return None
+        self._used |= template.names
+        unknown = sorted(template.names - set(known))
+        for name in unknown:
+            self._used.update(difflib.get_close_matches(name, list(known), n=1))
+            if name not in self._plan.spoiled and not self._plan.is_loose:
+                message = f"names {{{name}}}, which is neither a column nor an axis{near(name, known)}"
+                self._report.add(address, key, message, "template")
+        return None if unknown else template
+
+    def _excuse(self, target: str) -> None:
+        """The field that a wrong name probably means is not missing as well."""
+        self._spoiled.update(difflib.get_close_matches(target, list(self._fields), n=1))
 
 
-def _templates(plan: Campaign, columns: Collection[str], report: Report) -> dict[str, tuple[Template, str]]:
-    """The templates of `set`; one that cannot be used is reported and stands in as plain text."""
-    known = dict.fromkeys(("id", *columns, *(axis.name for axis in plan.matrix)))
-    made = {}
-    for name, entry in plan.set.items():
-        address = f"{plan.path.name}:{entry.line}"
-        template = _template(entry, known, address, f"set.{name}", report)
-        made[name] = (template or Template(parts=((str(entry.value), None),), names=frozenset()), address)
-    return made
-
-
-def _template(entry: Entry, known: Collection[str], address: str, key: str, report: Report) -> Template | None:
-    try:
-        template = Template.parse(str(entry.value))
-    except TemplateError as exc:
-        report.add(address, key, f"{shown(entry.value)} {exc}; a brace itself is written twice", "template")
-        return None
-    for name in sorted(template.names - set(known)):
-        message = f"names {{{name}}}, which is neither a column nor an axis{_near(name, known)}"
-        report.add(address, key, message, "template")
-    return template
+def _first(axis: Axis) -> Axis:
+    return replace(axis, values=axis.values[:1])
 
 
 def _named(axis: Axis, entry: Entry, number: int) -> str:
-    text = axis.text(entry).strip()
+    text = entry.text.strip()
     # the bare number could be another value of the axis
     return text if text and len(text) <= NAMED_CHARS_MAX and text.isprintable() else f"{axis.name}{number}"
 
 
 def _field(name: str) -> str:
     return name.removeprefix(INPUT_PREFIX)
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else f"; there are {', '.join(known)}"
