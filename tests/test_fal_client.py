@@ -1,4 +1,4 @@
-"""The free calls: status, result, uploads, history, and where the key may go."""
+"""The free calls: status, result, cancel, uploads, history, and where the key may go."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import trio.testing
 
 from batch.errors import Action, CallFailed
-from batch.fal import FalClient, Hosts
+from batch.fal import CancelAnswer, FalClient, Hosts
 from batch.fal.wire import CALL_DEADLINE_S
 from batch.jobs import FalStatus, LocalFile, PastRequest, Ticket
 
@@ -74,6 +74,7 @@ def failing(main: Callable[[], Awaitable[Any]]) -> CallFailed:
 
 STATUS_PATH = f"/fal-ai/bytedance/requests/{ID}/status"
 RESULT_PATH = f"/fal-ai/bytedance/requests/{ID}"
+CANCEL_PATH = f"{RESULT_PATH}/cancel"
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -111,6 +112,35 @@ def test_a_verdict_comes_with_what_it_costs() -> None:
     assert "body.image_url: likenesses" in failure.message
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancellation_is_one_put_with_the_key_and_without_a_body(backend: str) -> None:
+    fal = Fal({CANCEL_PATH: httpx.Response(202, json={"status": "CANCELLATION_REQUESTED"})})
+    assert run(lambda: fal.client().cancel(ENDPOINT, TICKET), backend) is CancelAnswer.ASKED
+    [request] = fal.requests
+    assert (request.method, request.content, request.headers["content-length"]) == ("PUT", b"", "0")
+    assert request.headers["authorization"] == f"Key {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(200, json={"status": "OK"}), CancelAnswer.REMOVED),
+        (httpx.Response(200, json={"success": True}), CancelAnswer.UNCLEAR),
+        (httpx.Response(400, json={"status": "ALREADY_COMPLETED"}), CancelAnswer.TOO_LATE),
+        (httpx.Response(404, json={"status": "NOT_FOUND"}), CancelAnswer.UNKNOWN),
+    ],
+)
+def test_a_cancellation_comes_back_in_fals_words(answer: httpx.Response, said: CancelAnswer) -> None:
+    assert said is run(lambda: Fal({CANCEL_PATH: answer}).client().cancel(ENDPOINT, TICKET))
+
+
+def test_a_cancellation_that_cannot_be_is_told_from_one_that_was_not_heard() -> None:
+    fal = Fal({CANCEL_PATH: [httpx.Response(405, json={"detail": "Method Not Allowed"}), httpx.Response(503)]})
+    client = fal.client()
+    assert failing(lambda: client.cancel(ENDPOINT, TICKET)).action is Action.WAIT
+    assert failing(lambda: client.cancel(ENDPOINT, TICKET)).action is Action.REPEAT
+
+
 @pytest.mark.parametrize(
     "base", ["https://evil.example/x", "http://queue.fal.run/x", "https://queue.fal.run@evil.example/x"]
 )
@@ -119,6 +149,7 @@ def test_a_ticket_that_leads_elsewhere_is_not_followed(base: str) -> None:
         {
             STATUS_PATH: httpx.Response(200, json={"status": "COMPLETED"}),
             RESULT_PATH: httpx.Response(200, json={"video": {}}),
+            CANCEL_PATH: httpx.Response(200, json={"status": "OK"}),
         }
     )
     foreign = Ticket(request_id=ID, status_url=base, response_url=base, cancel_url=base)
@@ -127,8 +158,10 @@ def test_a_ticket_that_leads_elsewhere_is_not_followed(base: str) -> None:
         client = fal.client()
         await client.status(ENDPOINT, foreign)
         await client.result(ENDPOINT, foreign)
+        await client.cancel(ENDPOINT, foreign)
 
     run(main)
+    assert fal.paths() == [STATUS_PATH, RESULT_PATH, CANCEL_PATH]
     assert {str(request.url.copy_with(path="/")) for request in fal.requests} == {"https://queue.fal.run/"}
 
 
@@ -158,7 +191,8 @@ def test_trouble_on_the_way_means_asking_again(error: Exception) -> None:
     def raising(request: httpx.Request) -> httpx.Response:
         raise error
 
-    fal = Fal({STATUS_PATH: raising, RESULT_PATH: raising})
+    fal = Fal({STATUS_PATH: raising, RESULT_PATH: raising, CANCEL_PATH: raising})
+    assert failing(lambda: fal.client().cancel(ENDPOINT, TICKET)).action is Action.REPEAT
     assert failing(lambda: fal.client().status(ENDPOINT, TICKET)).action is Action.REPEAT
     assert failing(lambda: fal.client().result(ENDPOINT, TICKET)).action is Action.REPEAT
 

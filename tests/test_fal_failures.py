@@ -234,6 +234,36 @@ def test_a_paid_result_is_never_submitted_again_on_an_untyped_answer(body: objec
 
 
 @pytest.mark.parametrize(
+    ("code", "body", "action", "cause"),
+    [
+        (302, None, Action.REPEAT, "http_302"),
+        (400, {"detail": "no"}, Action.WAIT, "http_400"),
+        (401, None, Action.STOP_RUN, "key_refused"),
+        (403, LOCKED, Action.STOP_RUN, "account_locked"),
+        (403, {"detail": "no"}, Action.STOP_RUN, "forbidden"),
+        (403, NGINX, Action.REPEAT, "http_403"),
+        (404, NGINX, Action.REPEAT, "http_404"),
+        (405, {"detail": "Method Not Allowed"}, Action.WAIT, "http_405"),
+        (405, NGINX, Action.REPEAT, "http_405"),
+        (429, None, Action.REPEAT, "http_429"),
+        (500, None, Action.REPEAT, "http_500"),
+        (501, None, Action.WAIT, "http_501"),
+        (503, NGINX, Action.REPEAT, "http_503"),
+    ],
+)
+def test_cancel_answers(code: int, body: object, action: Action, cause: str) -> None:
+    found = failure(Call.CANCEL, code, body)
+    assert (action, cause) == (found.action, found.cause)
+
+
+def test_no_answer_to_a_cancellation_is_the_end_of_a_job() -> None:
+    for body in (None, NGINX, {"detail": "words"}, {"status": "OK"}, detail("internal_server_error")):
+        for code in range(200, 600):
+            found = failure(Call.CANCEL, code, body, x_fal_error_type="client_cancelled")
+            assert found.action in {Action.REPEAT, Action.WAIT, Action.STOP_RUN}, code
+
+
+@pytest.mark.parametrize(
     ("code", "action"),
     [
         (200, Action.REPEAT),

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from batch.fal import protocol
-from batch.fal.protocol import Answer, Hosts
+from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.jobs import FalStatus
 
 QUEUE = "https://queue.fal.run"
@@ -188,6 +188,35 @@ def test_a_refusals_type_may_stand_in_the_header_alone() -> None:
 def test_a_long_refusal_is_shortened() -> None:
     refusal = protocol.parsed_refusal(answered(422, {"detail": "word " * 1000}))
     assert len(refusal.message) == protocol.MESSAGE_CHARS_MAX
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "said"),
+    [
+        (200, {"status": "OK"}, CancelAnswer.REMOVED),
+        (200, {"status": "ok"}, CancelAnswer.UNCLEAR),
+        (200, {"success": True}, CancelAnswer.UNCLEAR),
+        (200, {"status": "CANCELLATION_REQUESTED"}, CancelAnswer.UNCLEAR),
+        (200, b"<html>a page</html>", CancelAnswer.UNCLEAR),
+        (200, b"", CancelAnswer.UNCLEAR),
+        (204, b"", CancelAnswer.UNCLEAR),
+        (202, {"status": "CANCELLATION_REQUESTED"}, CancelAnswer.ASKED),
+        (202, {"status": "OK"}, CancelAnswer.ASKED),
+        (202, b"", CancelAnswer.ASKED),
+        (400, {"status": "ALREADY_COMPLETED"}, CancelAnswer.TOO_LATE),
+        (400, {"detail": "no"}, None),
+        (404, {"status": "NOT_FOUND"}, CancelAnswer.UNKNOWN),
+        (404, {"detail": "Request not found"}, CancelAnswer.UNKNOWN),
+        (410, {"status": "NOT_FOUND"}, CancelAnswer.UNKNOWN),
+        (404, b"<html>a page</html>", None),
+        (404, b"", None),
+        (409, {"status": "OK"}, None),
+        (302, b"", None),
+        (500, {"status": "OK"}, None),
+    ],
+)
+def test_only_fals_own_word_is_a_removal(code: int, body: object, said: CancelAnswer | None) -> None:
+    assert said is protocol.parsed_cancel(answered(code, body))
 
 
 def test_json_that_is_none_is_none() -> None:

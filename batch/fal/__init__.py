@@ -5,6 +5,6 @@ submits and follows, storage.py uploads, history.py looks back.
 """
 
 from batch.fal.client import CANCEL_GRACE_S, SUBMIT_DEADLINE_S, FalClient, transports
-from batch.fal.protocol import Hosts, app_id
+from batch.fal.protocol import CancelAnswer, Hosts, app_id
 
-__all__ = ["CANCEL_GRACE_S", "SUBMIT_DEADLINE_S", "FalClient", "Hosts", "app_id", "transports"]
+__all__ = ["CANCEL_GRACE_S", "SUBMIT_DEADLINE_S", "CancelAnswer", "FalClient", "Hosts", "app_id", "transports"]

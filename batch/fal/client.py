@@ -1,4 +1,6 @@
-"""The client: submit, status, result, and the doors to uploads and history. Sends; remembers nothing, repeats nothing.
+"""The client: submit, status, result, cancel, and the doors to uploads and history.
+
+It sends; it remembers nothing and repeats nothing.
 
 The submit is the paid call and has rules of its own. It is one POST on a connection of its own, under one deadline,
 its answer read as a stream so that whatever arrived before a break still counts. Once begun it is given five seconds
@@ -20,7 +22,7 @@ from batch import __version__
 from batch.errors import Action, CallFailed, InputError
 from batch.fal import history, protocol
 from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
-from batch.fal.protocol import Answer, Hosts
+from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.fal.storage import Storage
 from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, http_client, read_body
 from batch.jobs import Attempt, LocalFile, Outcome, PastRequest, Status, Ticket, Upload
@@ -112,6 +114,20 @@ class FalClient:
         if outcome is None:
             raise self._failure(Call.RESULT, answer)
         return outcome
+
+    async def cancel(self, endpoint: str, ticket: Ticket) -> CancelAnswer:
+        """Tells fal to call a request off: one PUT without a body, harmless however often.
+
+        Whatever it answers, only the result says how the request ended: 499, or what it made before it heard of it.
+        CallFailed where fal's answer was not seen (REPEAT), the key was refused (STOP_RUN), or it cannot be called off
+        (WAIT: follow it to its end).
+        """
+        url = self._ours(ticket.cancel_url) or self.ticket(endpoint, ticket.request_id).cancel_url
+        answer = await self._wire.ask(Call.CANCEL, "PUT", url, content=b"")
+        said = protocol.parsed_cancel(answer)
+        if said is None:
+            raise self._failure(Call.CANCEL, answer)
+        return said
 
     def ticket(self, endpoint: str, request_id: str) -> Ticket:
         """The ticket of a request of which only the id is known."""

@@ -50,6 +50,7 @@ class Call(enum.Enum):
     SUBMIT = "submit"
     STATUS = "status"
     RESULT = "result"
+    CANCEL = "cancel"
     UPLOAD = "upload"
     HISTORY = "history"
 
@@ -160,6 +161,18 @@ ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
         425: Verdict(Action.REPEAT, "http_425"),
         429: Verdict(Action.REPEAT, "http_429"),
         499: Verdict(Action.CANCELLED, "client_cancelled"),
+    },
+    Call.CANCEL: {
+        # What refuses the cancellation itself leaves the request as it is: it is followed to whatever end it has.
+        400: Verdict(Action.WAIT, "http_400"),
+        401: _KEY,
+        402: _LOCKED,
+        403: _FORBIDDEN,
+        405: Verdict(Action.WAIT, "http_405"),
+        407: Verdict(Action.STOP_RUN, "proxy_refused"),
+        409: Verdict(Action.WAIT, "http_409"),
+        422: Verdict(Action.WAIT, "http_422"),
+        501: Verdict(Action.WAIT, "http_501"),
     },
     Call.UPLOAD: {
         400: Verdict(Action.FAIL_JOB, "upload_refused"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import enum
 import json
 import math
 import re
@@ -33,12 +34,14 @@ __all__ = [
     "STILL_IN_PROGRESS",
     "TIMEOUT_TYPE_HEADER",
     "Answer",
+    "CancelAnswer",
     "Hosts",
     "Refusal",
     "app_id",
     "header_seconds",
     "iso_time",
     "origin",
+    "parsed_cancel",
     "parsed_http_date",
     "parsed_json",
     "parsed_outcome",
@@ -113,6 +116,16 @@ class Refusal:
     error_type: str | None
     has_typed_detail: bool
     is_json: bool
+
+
+class CancelAnswer(enum.Enum):
+    """What fal says when it is told to call a request off. None of it is how the request ends: its result says that."""
+
+    ASKED = "asked"  # it will be told; a running one may still finish and be charged
+    REMOVED = "removed"  # taken out of the queue before it started
+    TOO_LATE = "too_late"  # complete already
+    UNKNOWN = "unknown"  # fal knows no such request, or not yet
+    UNCLEAR = "unclear"  # taken, in words that no page of fal's has
 
 
 # --- ids and URLs ---------------------------------------------------------------------------------------------------
@@ -238,6 +251,29 @@ def parsed_status(body: object) -> Status | None:
         error=None if error is None else _shortened(error),
         error_type=_text(body.get("error_type")),
     )
+
+
+_CANCEL_WORDS = {
+    (200, "OK"): CancelAnswer.REMOVED,
+    (202, "CANCELLATION_REQUESTED"): CancelAnswer.ASKED,
+    (400, "ALREADY_COMPLETED"): CancelAnswer.TOO_LATE,
+}
+
+
+def parsed_cancel(answer: Answer) -> CancelAnswer | None:
+    """What an answer to a cancellation says, None when it is neither a word of fal's nor a success.
+
+    REMOVED only for exactly fal's own word, because it counts as money; any other success is UNCLEAR.
+    """
+    body = parsed_json(answer.content)
+    word = body.get("status") if isinstance(body, Mapping) else None
+    if isinstance(word, str) and (found := _CANCEL_WORDS.get((answer.status_code, word))):
+        return found
+    if answer.status_code in (404, 410) and isinstance(body, Mapping):
+        return CancelAnswer.UNKNOWN
+    if 200 <= answer.status_code < 300:
+        return CancelAnswer.ASKED if answer.status_code == 202 else CancelAnswer.UNCLEAR
+    return None
 
 
 def parsed_outcome(answer: Answer) -> Outcome | None:
