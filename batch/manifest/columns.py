@@ -30,6 +30,7 @@ OURS = ("id", "endpoint", "takes", "output")
 INPUT_PREFIX = "input."  # `input.id` is the endpoint's field `id`
 RESULT_PREFIX = "result_"
 VARIANT_COLUMN = f"{RESULT_PREFIX}variant"  # in the export of a matrix: which combination of its row a line is
+LISTED_MAX = 12  # names in a message
 EDITS_MAX = 2  # a column this near to a field's name is that field, misspelt
 
 
@@ -94,10 +95,10 @@ def read_header(
             continue
         own[name] = index
         target = mapping.get(name, name)
-        if name in carry:
-            if name in mapping:
-                message = f"is mapped to {target} by `columns` as well; keep one of them"
-                report.add(carry[name] or address, f"carry {name}", message, "carried_and_mapped")
+        if name in carry and name in mapping:
+            message = f"column '{name}' is mapped to {target} by `columns` as well; keep one of them"
+            report.add(carry[name] or address, "carry" if carry[name] else "--carry", message, "carried_and_mapped")
+        elif name in carry:
             continue
         if target in OURS:
             if target in ours:
@@ -187,7 +188,8 @@ def near(name: str, known: Collection[str]) -> str:
     """The name that was probably meant, else all there are, as the end of a message."""
     folded = {other.casefold(): other for other in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=1)
-    listed = ", ".join(filter(None, known))
+    names = [other for other in known if other]
+    listed = ", ".join(names[:LISTED_MAX]) + (", …" if len(names) > LISTED_MAX else "")
     return f" (did you mean '{folded[close[0]]}'?)" if close else f"; there are {listed}" if listed else ""
 
 

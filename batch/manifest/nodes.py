@@ -24,7 +24,7 @@ _TYPED = {
     "tag:yaml.org,2002:float": re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"),
 }
 _TRUTH = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
-_BARE_TEMPLATE = re.compile(r":\s*\{[^{}\n]*\}\s*[^\s#,}]")
+_BARE_TEMPLATE = re.compile(r"^\s*[\w.]+:\s*\{[^{}\n]*\}\s*[^\s#]", re.MULTILINE)
 
 
 def composed(path: Path, report: Report) -> tuple[yaml.Node | None, str | None]:
@@ -41,7 +41,7 @@ def composed(path: Path, report: Report) -> tuple[yaml.Node | None, str | None]:
     if file.is_damaged:
         for number, line in enumerate(text.splitlines(), start=1):
             if is_damaged_text(line):
-                message = f"holds {undamaged(line)[1]}, which is no {file.words}; save the file as UTF-8"
+                message = f"holds {undamaged(line, file)[1]}; save the file as UTF-8"
                 report.add(f"{path.name}:{number}", "", message, "damaged_text")
         report.raise_if_any()
     try:

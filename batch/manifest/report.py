@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "damaged_text": "a cell holds bytes that are no text in the file's encoding",
     "unclosed_quote": "a quotation mark opens in a row and is never closed",
     "too_many_cells": "a row has more cells than the header",
+    "shifted_cells": "a bare comma in a text has pushed the cells of a row to the right",
     "unnamed_column": "a value stands in a column without a name",
     "exported_matrix": "the sheet is the export of a campaign with a matrix",
     # the header
@@ -118,6 +119,10 @@ class Report:
         self._kinds[kind] += 1
         if len(self._kept) < ISSUES_KEPT_MAX:
             self._kept[issue] = None
+
+    def is_wrong_but_for(self, kinds: frozenset[str]) -> bool:
+        """Whether there is an issue of any other kind."""
+        return bool(self._kinds.keys() - kinds)
 
     def raise_if_any(self) -> None:
         """ManifestError with everything found so far, if anything was."""

@@ -1,261 +1,62 @@
-"""A manifest: its head read at once, its rows streamed into jobs, every issue in one report.
+"""The rows of a manifest, streamed into jobs, every issue of one reading in one report.
 
-May import endpoints, jobs, settings and errors. It does not know the ledger, fal or what was done before: the same file
-gives the same rows and the same job keys, always.
+May import endpoints, jobs and errors. It knows the head as read; it opens no file but the sheet and the files in cells.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import NoReturn
 
 from batch import endpoints, jobs
-from batch.endpoints import DEFAULT_ENDPOINT, Endpoint, shown
-from batch.errors import InputError
+from batch.endpoints import Endpoint, shown
 from batch.jobs import Job, Row
-from batch.manifest.campaign import CAMPAIGN_SUFFIXES, KEYS, Campaign, read_campaign
-from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, inputs_of, near, read_header
+from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near
+from batch.manifest.head import Head, variants_of
 from batch.manifest.names import Template, TemplateError, one_name, row_hash, without_suffix
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
-from batch.manifest.sheet import SHEET_SUFFIXES, Record, Sheet, check_file, open_sheet
+from batch.manifest.sheet import Record
 from batch.manifest.values import InputReader, Target, Values, text_of
-from batch.manifest.variants import Variant, Variants, read_variants
+from batch.manifest.variants import Variant, read_variants
 from batch.seen import Seen
 
-__all__ = ["TAKES_MAX", "Manifest", "load"]
+__all__ = ["TAKES_MAX", "Reading"]
 
 TAKES_MAX = 1000  # of one row; more is a slip of the hand
 TEMPLATES_REMEMBERED_MAX = 4096
 
+_HARMLESS = frozenset({"duplicate_column", "two_columns", "near_field"})  # in a header: no name of a file hangs on it
 _WHOLE = re.compile(r"[0-9]{1,6}(\.0+)?")
-_NAME = re.compile(r"[^/\\\x00-\x1f]{1,100}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """A manifest whose head has been read.
+class Reading:
+    """One pass over a manifest; what is wrong goes to the report."""
 
-    `name` is the campaign's; `endpoint` what a row without an own one runs on; `columns` the user's columns in their
-    order; `carried` those of them that are not sent; `sources` the files it was read from; `max_cost_micros` the cap
-    that the file states, None where it states none. `unit` is what its rows are (`row`, `picture`), `combinations` how
-    many the matrix makes of each; `notes` is what the user should be told though nothing is wrong.
-    """
-
-    path: Path
-    name: str
-    endpoint: str
-    columns: tuple[str, ...]
-    carried: tuple[str, ...]
-    sources: tuple[Path, ...]
-    max_cost_micros: int | None = None
-    unit: str = "row"
-    combinations: int = 1
-    notes: tuple[str, ...] = ()
-    _price_micros: int | None = None
-    _campaign: Campaign
-    _sheet: Sheet | Pictures | None
-    _models: tuple[Endpoint, ...]
-    _claims: Mapping[str, str]  # columns to carry along, and where each is claimed
-    _pinned_dir: Path | None
-
-    def rows(self) -> Iterator[Row]:
-        """The rows with their jobs, read from the file as they are asked for.
-
-        With the first issue no more rows come, but reading goes on to the end, and then ManifestError tells all of
-        them: a caller that uses rows before the end must be able to take that back.
-        """
-        return _Reading(self, Report(self.path.name)).rows()
-
-
-def load(
-    path: Path,
-    *,
-    endpoint: str | None = None,
-    carry: tuple[str, ...] = (),
-    campaign: str | None = None,
-    price_micros: int | None = None,
-    pinned_dir: Path | None = None,
-) -> Manifest:
-    """The manifest at `path`, its head read: the campaign file, and the header of the sheet.
-
-    `endpoint` serves where the manifest names none, `campaign` is a name to use in place of its own, `carry` adds
-    columns that are the user's own, `price_micros` is the price of a job that no rule prices. InputError when the head
-    cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of the rows too; what is
-    wrong with the header or a row alone is told by `rows()`.
-    """
-    check_file(path, (*SHEET_SUFFIXES, *CAMPAIGN_SUFFIXES))
-    report = Report(path.name)
-    is_campaign = path.suffix.lower() in CAMPAIGN_SUFFIXES
-    plan = read_campaign(path, report) if is_campaign else Campaign(path=path, sheet=path)
-    name = _name(campaign, plan, report)
-    models = _models(plan, endpoint, pinned_dir, report)
-    _report_strays(plan, models, report)
-    plan, sheet = _opened(plan, models, report)
-    claims = {entry.value: plan.place(entry.line) for entry in plan.carry}
-    manifest = Manifest(
-        path=path,
-        name=name,
-        endpoint=models[0].id if models else "",
-        columns=(),
-        carried=(),
-        sources=(path, sheet.path) if isinstance(sheet, Sheet) and sheet.path != path else (path,),
-        max_cost_micros=plan.max_cost_micros,
-        unit="picture" if plan.pattern else "row",
-        notes=tuple(filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None))),
-        _price_micros=price_micros,
-        _campaign=plan,
-        _sheet=sheet,
-        _models=models,
-        _claims={**dict.fromkeys(carry, ""), **claims},
-        _pinned_dir=pinned_dir,
-    )
-    if report.count:
-        _tell_all(manifest, report)
-    assert not (plan.spoiled or plan.is_loose), "what could not be read has been reported"
-    variants = _variants(manifest, Report())
-    inputs = inputs_of(variants.header, models[0], models, (), dict.fromkeys(plan.columns, ""), Report())
-    return replace(
-        manifest,
-        columns=tuple(name for name, _ in variants.header.own),
-        carried=inputs.carried,
-        combinations=variants.count,
-    )
-
-
-def _tell_all(manifest: Manifest, report: Report) -> NoReturn:
-    """ManifestError with the campaign's mistakes and those of its rows, as far as these can be read."""
-    if manifest._campaign.has_rows:
-        for _ in _Reading(manifest, report).rows():
-            raise AssertionError("no row comes after an issue")
-    else:
-        _Reading(manifest, report).check_campaign()
-    report.raise_if_any()
-    raise AssertionError("there was an issue")
-
-
-def _name(given: str | None, plan: Campaign, report: Report) -> str:
-    entry = plan.name if given is None else None
-    name = (given or (entry.value if entry and entry.value.strip() else plan.path.stem)).strip()
-    if _NAME.fullmatch(name) and name.strip("."):
-        return name
-    message = f"{shown(name)} cannot be the name of a campaign; it becomes the name of a folder"
-    if entry is None:
-        raise InputError(f"{'--campaign' if given else plan.path}: {message}")
-    report.add(plan.place(entry.line), "name", message, "name")
-    return plan.path.stem
-
-
-def _models(plan: Campaign, given: str | None, pinned_dir: Path | None, report: Report) -> tuple[Endpoint, ...]:
-    """The endpoints that every row runs on: one, or all of an axis; none where their ids are wrong."""
-    axis = next((axis for axis in plan.matrix if axis.name == "endpoint"), None)
-    if axis is None and "endpoint" in plan.spoiled:
-        return ()
-    if axis is None and plan.endpoint is None:
-        return (endpoints.load(given or DEFAULT_ENDPOINT, pinned_dir=pinned_dir),)
-    models = []
-    for entry in axis.values if axis else filter(None, (plan.endpoint,)):
-        try:
-            models.append(endpoints.load(str(entry.value), pinned_dir=pinned_dir))
-        except InputError as exc:
-            report.add(plan.place(entry.line), axis.key if axis else "endpoint", str(exc), "unknown_endpoint")
-    return tuple(models)
-
-
-def _report_strays(plan: Campaign, models: tuple[Endpoint, ...], report: Report) -> None:
-    """Keys that no campaign has. A field among them was meant for every row."""
-    for stray in plan.strays:
-        if any(model.field(stray.name) for model in models):
-            message = "is a field, not a key of a campaign; write it under `defaults:` (or `set:`, `matrix:`)"
-        else:
-            hint = f" (did you mean '{stray.meant}'?)" if stray.meant else ""
-            message = f"is not a key of a campaign{hint}; it knows {', '.join(KEYS)}"
-        report.add(plan.place(stray.line), stray.name, message, "unknown_key")
-
-
-def _opened(plan: Campaign, models: tuple[Endpoint, ...], report: Report) -> tuple[Campaign, Sheet | Pictures | None]:
-    """What holds the rows, and the plan, which knows then whether there is any."""
-    address = plan.place(plan.rows_line)
-    if plan.sheet == plan.path:
-        return plan, open_sheet(plan.path)
-    if plan.sheet:
-        try:
-            return plan, open_sheet(plan.sheet)
-        except InputError as exc:
-            report.add(address, "rows", str(exc), "no_sheet")
-            return replace(plan, has_rows=False), None
-    if not plan.pattern:
-        return plan, None
-    pictures = Pictures(pattern=str(plan.pattern.value), folder=plan.path.parent, address=address)
-    field = _picture_field(address, models, report)
-    if pictures.is_empty():
-        message = f"no file matches {shown(pictures.pattern)}; looked in {plan.path.parent.absolute()}"
-        report.add(address, "rows", message, "no_pictures")
-        field = None
-    if field is None:
-        return replace(plan, has_rows=False), None
-    return replace(plan, header=("id", field)), pictures
-
-
-def _picture_field(address: str, models: tuple[Endpoint, ...], report: Report) -> str | None:
-    """The one field that a row made from a picture fills."""
-    if not models:
-        return None
-    fields = [field.name for field in models[0].fields if field.media == "image" and field.is_required]
-    if len(fields) == 1:
-        return fields[0]
-    message = (
-        f"a pattern fills the one image that an endpoint needs, and {models[0].id} needs "
-        f"{' and '.join(fields) or 'none'}; use a sheet"
-    )
-    report.add(address, "rows", message, "picture_field")
-    return None
-
-
-def _variants(manifest: Manifest, report: Report) -> Variants:
-    """The header, the campaign's own columns behind the sheet's."""
-    plan, sheet = manifest._campaign, manifest._sheet
-    names, file = (sheet.header, sheet.path) if isinstance(sheet, Sheet) else (plan.header, plan.path)
-    mapping = {name: str(entry.value) for name, entry in plan.columns.items()}
-    address = plan.place(plan.rows_line) if sheet is None or isinstance(sheet, Pictures) else f"{file.name}:1"
-    header = read_header(names, address, mapping, manifest._claims, report)
-    missing = [name for name in plan.columns if name not in names]
-    for name in missing:
-        message = f"{file.name} has no such column{near(name, names)}"
-        report.add(plan.place(plan.columns[name].line), f"columns.{name}", message, "no_column")
-    variants = read_variants(header, plan, manifest._models, file.name, report)
-    return replace(variants, spoiled=variants.spoiled | plan.spoiled | {mapping[name] for name in missing})
-
-
-class _Reading:
-    """One pass over a manifest."""
-
-    def __init__(self, manifest: Manifest, report: Report) -> None:
-        self._manifest = manifest
-        self._plan = manifest._campaign
+    def __init__(self, head: Head, report: Report) -> None:
+        self._head = head
+        self._plan = head.plan
+        self._main = head.models[0].id if head.models else ""  # what rows without an own endpoint run on
         self._report = report
-        self._is_head_wrong = bool(report.count)
-        self._variants = _variants(manifest, report if self._plan.has_rows else Report())
+        self._is_head_wrong = False  # so that nothing can be said about jobs and names
+        self._variants = variants_of(head, report if self._plan.has_rows else Report())
         self._header = self._variants.header
         report.columns = tuple(name for name, _ in self._header.own)
-        file = manifest._sheet.path if isinstance(manifest._sheet, Sheet) else self._plan.path
-        self._file_name = file.name
+        self._file_name = head.file.name
         self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
         self._inputs = InputReader(
             plan=self._plan,
             header=self._header,
-            models=manifest._models,
-            pinned_dir=manifest._pinned_dir,
-            sheet=file,
+            models=head.models,
+            pinned_dir=head.pinned_dir,
+            sheet=head.file,
             spoiled=self._variants.spoiled,
             report=self._report,
         )
         axes = {axis.name: {str(entry.value) for entry in axis.values} for axis in self._plan.matrix}
-        self._unknown_models = axes.get("endpoint", set()) - {model.id for model in manifest._models}
+        self._unknown_models = axes.get("endpoint", set()) - {model.id for model in head.models}
         self._templates: dict[tuple[str, str], Template | str] = {}
         self._seen = Seen()
         self._seen_stems = Seen()
@@ -265,6 +66,7 @@ class _Reading:
         self._is_output_ambiguous = False
 
     def rows(self) -> Iterator[Row]:
+        """The rows; after the first issue none comes any more, and at the end ManifestError tells them all."""
         self._check_head()
         number, before = 0, self._report.count
         for number, record in enumerate(self._records(), start=1):
@@ -276,20 +78,20 @@ class _Reading:
     def check_campaign(self) -> None:
         """Report what is wrong with the campaign by itself, where no rows can be read."""
         loose = replace(self._plan, is_loose=True)  # which columns there are is what nobody knows
-        read_variants(self._header, loose, self._manifest._models, self._file_name, self._report)
-        for model in self._manifest._models:
+        read_variants(self._header, loose, self._head.models, self._file_name, self._report)
+        for model in self._head.models:
             self._inputs.check_defaults(model)
         if self._plan.takes is not None:
             self._plan_takes  # noqa: B018
 
     def _check_head(self) -> None:
         """What is wrong with the header, told even where no row follows."""
-        if self._manifest.endpoint and "endpoint" not in self._header.ours:  # else each row says which
-            self._inputs.target(self._manifest.endpoint)
-        self._is_head_wrong = bool(self._report.count)
+        if self._main and "endpoint" not in self._header.ours:  # else each row says which
+            self._inputs.target(self._main)
+        self._is_head_wrong = self._report.is_wrong_but_for(_HARMLESS)
 
     def _records(self) -> Iterator[Record]:
-        sheet = self._manifest._sheet
+        sheet = self._head.sheet
         if isinstance(sheet, Pictures):
             return sheet.records()
         return iter(self._plan.records) if sheet is None else sheet.records(self._report)
@@ -326,7 +128,7 @@ class _Reading:
         if self._is_head_wrong or template is None or self._report.count != before:
             return
         for take in range(1, takes + 1):
-            job = _job(target, values, take, self._manifest._price_micros)
+            job = _job(target, values, take, self._head.price_micros)
             stem = _stem(template, target, values, job, id=id, takes=takes, variant=variant)
             self._check_apart(variant, job, stem, keys)
             if self._report.count:
@@ -424,12 +226,13 @@ class _Reading:
         return takes or 1
 
     def _target_of(self, record: Record) -> Target | None:
-        wanted = self._our_cell(record, "endpoint") or self._manifest.endpoint
+        wanted = self._our_cell(record, "endpoint") or self._main
         if not wanted or wanted in self._unknown_models:
             return None  # reported with the campaign
         before = self._report.count
         target = self._inputs.target(wanted)
-        self._is_head_wrong = self._is_head_wrong or self._report.count != before
+        if self._report.count != before:
+            self._is_head_wrong = self._is_head_wrong or self._report.is_wrong_but_for(_HARMLESS)
         if isinstance(target, str):
             self._wrong(record, "endpoint", target, "unknown_endpoint")
             return None

@@ -106,9 +106,9 @@ class Sheet:
         for index, cell in enumerate(cells):
             if is_damaged_text(cell):
                 found = True
-                text, what = undamaged(cell)
+                text, what = undamaged(cell, self.text)
                 name = self.header[index] if index < len(self.header) else ""
-                message = f"{shown(text)} holds {what}, which is no {self.text.words}; save the sheet as CSV UTF-8"
+                message = f"{shown(text)} holds {what}; save the sheet as CSV UTF-8"
                 report.add(f"{self.path.name}:{number}", name, message, "damaged_text")
         return found
 
@@ -201,7 +201,7 @@ def open_sheet(path: Path) -> Sheet:
         raise InputError(f"{path}: row 1 is blank; it must name the columns")
     for name in names:
         if is_damaged_text(name):
-            good, what = undamaged(name)
+            good, what = undamaged(name, text)
             raise InputError(f"{path}: in row 1, {shown(good)} holds {what}; save the sheet as CSV UTF-8")
     return Sheet(path=path, header=names, delimiter=delimiter, text=text, skipped_chars=skipped)
 
@@ -232,8 +232,8 @@ def _missing(path: Path, suffixes: Sequence[str]) -> str:
         near = [other.name for other in path.parent.iterdir() if other.suffix.lower() in suffixes]
     except OSError:
         near = []
-    folded = {name.casefold(): name for name in near}
-    close = difflib.get_close_matches(path.name.casefold(), folded, n=1)
+    folded = {Path(name).stem.casefold(): name for name in near}
+    close = difflib.get_close_matches(path.stem.casefold(), folded, n=1)
     return f"does not exist; did you mean {path.parent / folded[close[0]]}?" if close else "does not exist"
 
 

@@ -96,10 +96,10 @@ def is_damaged_text(text: str) -> bool:
     return "\0" in text or _ESCAPED.search(text) is not None
 
 
-def undamaged(text: str) -> tuple[str, str]:
-    """A damaged text with its bad bytes replaced, and what the first of them is (`the byte 0x8D`, `a NUL byte`)."""
+def undamaged(text: str, file: TextFile) -> tuple[str, str]:
+    """A damaged text with its bad bytes replaced, and what the first of them is, in words."""
     bad = _ESCAPED.search(text)
-    what = f"the byte 0x{ord(bad[0]) - 0xDC00:02X}" if bad else "a NUL byte"
+    what = f"the byte 0x{ord(bad[0]) - 0xDC00:02X}, which is not {file.words}" if bad else "a NUL byte"
     return _ESCAPED.sub("\ufffd", text).replace("\0", "\ufffd"), what
 
 

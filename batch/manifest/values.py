@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batch import endpoints, jobs
-from batch.endpoints import Endpoint, Field, Problem, check_input, read_cell
+from batch.endpoints import Endpoint, Field, Problem, check_input, read_cell, shown
 from batch.errors import InputError
 from batch.jobs import LocalFile
 from batch.manifest.campaign import Campaign, Entry
@@ -25,6 +25,7 @@ __all__ = ["InputReader", "Target", "Values", "text_of"]
 
 CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 100
+SHIFTED_MIN = 2  # so many wrong cells in a row, one of them half of a text, are one mistake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class InputReader:
         # A cell is relative to the file it is written in; a campaign elsewhere may keep the images beside itself.
         self._folders = tuple(dict.fromkeys((sheet.parent, self._folder)))
         self._targets: dict[str, Target | str] = {}
+        self._found: list[tuple[str, str, str, str]] = []  # the issues of one row, before they are reported
 
     def target(self, endpoint_id: str) -> Target | str:
         """What rows on this endpoint need, made once; or why there is no such endpoint."""
@@ -168,7 +170,7 @@ class InputReader:
             if problems:
                 bad.add(field.name)
                 input.pop(field.name, None)
-                self._report_problems(record, origin, problems, target)
+                self._note_problems(record, origin, problems, target)
             else:
                 input[field.name] = value
         for column in target.inputs.foreign:
@@ -176,10 +178,29 @@ class InputReader:
                 message = f"is not a field of {target.endpoint.id}; empty the cell"
                 self._report.add(record.address(self._file_name, column.index), column.name, message, "unknown_field")
         problems = tuple(p for p in check_input(target.endpoint, input) if p.loc[:1] not in {(name,) for name in bad})
-        self._report_problems(record, origin, problems, target)
-        return self._with_files(record, target, input, origin, {str(p.loc[0]) for p in problems if p.loc} | bad)
+        self._note_problems(record, origin, problems, target)
+        values = self._with_files(record, target, input, origin, {str(p.loc[0]) for p in problems if p.loc} | bad)
+        if self._found:
+            self._report_found(record, origin)
+        return values
 
-    def _report_problems(
+    def _report_found(self, record: Record, origin: Mapping[str, Column]) -> None:
+        """The row's issues; one alone where a bare comma in a text has plainly pushed its cells to the right.
+
+        Spreadsheet programs write no blank behind a comma, people do: a cell that begins with one is half of a text.
+        """
+        if len(self._found) >= SHIFTED_MIN:
+            cells = (record.cells[column.index] for column in origin.values())
+            half = next((cell for cell in cells if isinstance(cell, str) and cell.startswith(" ")), None)
+            if half is not None:
+                message = f"{len(self._found)} cells do not fit their columns, and {shown(half)} begins with a blank"
+                message += "; text with a comma in it needs quotes round it"
+                self._found = [(record.address(self._file_name), "", message, "shifted_cells")]
+        for address, column, message, kind in self._found:
+            self._report.add(address, column, message, kind)
+        self._found = []
+
+    def _note_problems(
         self, record: Record, origin: Mapping[str, Column], problems: Iterable[Problem], target: Target
     ) -> None:
         columns = {field.name: column for column, field in target.inputs.columns}
@@ -192,7 +213,7 @@ class InputReader:
             if column and column.is_set:
                 message = f"{message} (for {record.address(self._file_name)})"
             address = record.address(self._file_name, column.index if column else None)
-            self._report.add(address, column.name if column else name, message, problem.kind)
+            self._found.append((address, column.name if column else name, message, problem.kind))
 
     def _with_files(
         self, record: Record, target: Target, input: dict[str, Any], origin: Mapping[str, Column], bad: set[str]
@@ -208,7 +229,7 @@ class InputReader:
             texts = value if isinstance(value, list) else [value]
             read = [target.files.read(field, text, folders) for text in texts]
             problems = [item for item in read if isinstance(item, Problem)]
-            self._report_problems(record, origin, problems, target)
+            self._note_problems(record, origin, problems, target)
             good = [item for item in read if not isinstance(item, Problem)]
             values.files.update((item.local.sha256, item.local) for item in good if item.local)
             if good and field.name == target.image_field:

@@ -1,0 +1,173 @@
+"""The head of a manifest: what names its rows, and on which endpoints they run.
+
+Reads the campaign file and the header of the sheet, no row. May import endpoints and errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batch import endpoints
+from batch.endpoints import DEFAULT_ENDPOINT, Endpoint, shown
+from batch.errors import InputError
+from batch.manifest.campaign import CAMPAIGN_SUFFIXES, KEYS, Campaign, read_campaign
+from batch.manifest.columns import near, read_header
+from batch.manifest.pictures import Pictures
+from batch.manifest.report import Report
+from batch.manifest.sheet import SHEET_SUFFIXES, Sheet, check_file, open_sheet
+from batch.manifest.variants import Variants, read_variants
+
+__all__ = ["Head", "read_head", "variants_of"]
+
+_NAME = re.compile(r"[^/\\\x00-\x1f]{1,100}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a reading of the rows needs to know.
+
+    `models` are the endpoints that every row runs on, none where their ids are wrong; `claims` the columns to carry
+    along, each with the address that says so (empty: the command line).
+    """
+
+    name: str
+    plan: Campaign
+    sheet: Sheet | Pictures | None
+    models: tuple[Endpoint, ...]
+    claims: Mapping[str, str]
+    pinned_dir: Path | None
+    price_micros: int | None
+
+    @property
+    def file(self) -> Path:
+        """The file that the rows stand in."""
+        return self.sheet.path if isinstance(self.sheet, Sheet) else self.plan.path
+
+
+def read_head(
+    path: Path,
+    report: Report,
+    *,
+    endpoint: str | None,
+    carry: tuple[str, ...],
+    campaign: str | None,
+    price_micros: int | None,
+    pinned_dir: Path | None,
+) -> Head:
+    """The head of the manifest at `path`; a campaign's mistakes go to the report.
+
+    InputError where there is nothing to go on with: no file, no text, no campaign.
+    """
+    check_file(path, (*SHEET_SUFFIXES, *CAMPAIGN_SUFFIXES))
+    is_campaign = path.suffix.lower() in CAMPAIGN_SUFFIXES
+    plan = read_campaign(path, report) if is_campaign else Campaign(path=path, sheet=path)
+    name = _name(campaign, plan, report)
+    models = _models(plan, endpoint, pinned_dir, report)
+    _report_strays(plan, models, report)
+    plan, sheet = _opened(plan, models, report)
+    return Head(
+        name=name,
+        plan=plan,
+        sheet=sheet,
+        models=models,
+        claims=dict.fromkeys(carry, "") | {entry.value: plan.place(entry.line) for entry in plan.carry},
+        pinned_dir=pinned_dir,
+        price_micros=price_micros,
+    )
+
+
+def variants_of(head: Head, report: Report) -> Variants:
+    """The header of the sheet, with the campaign's own columns behind it."""
+    plan, sheet = head.plan, head.sheet
+    names = sheet.header if isinstance(sheet, Sheet) else plan.header
+    mapping = {name: str(entry.value) for name, entry in plan.columns.items()}
+    address = f"{head.file.name}:1" if isinstance(sheet, Sheet) else plan.place(plan.rows_line)
+    header = read_header(names, address, mapping, head.claims, report)
+    missing = [name for name in plan.columns if name not in names]
+    for name in missing:
+        message = f"{head.file.name} has no such column{near(name, names)}"
+        report.add(plan.place(plan.columns[name].line), f"columns.{name}", message, "no_column")
+    variants = read_variants(header, plan, head.models, head.file.name, report)
+    return replace(variants, spoiled=variants.spoiled | plan.spoiled | {mapping[name] for name in missing})
+
+
+def _name(given: str | None, plan: Campaign, report: Report) -> str:
+    entry = plan.name if given is None else None
+    name = (given or (entry.value if entry and entry.value.strip() else plan.path.stem)).strip()
+    if _NAME.fullmatch(name) and name.strip("."):
+        return name
+    message = f"{shown(name)} cannot be the name of a campaign; it becomes the name of a folder"
+    if entry is None:
+        raise InputError(f"{'--campaign' if given else plan.path}: {message}")
+    report.add(plan.place(entry.line), "name", message, "name")
+    return plan.path.stem
+
+
+def _models(plan: Campaign, given: str | None, pinned_dir: Path | None, report: Report) -> tuple[Endpoint, ...]:
+    """The endpoints that every row runs on: one, or all of an axis; none where their ids are wrong."""
+    axis = next((axis for axis in plan.matrix if axis.name == "endpoint"), None)
+    if axis is None and "endpoint" in plan.spoiled:
+        return ()
+    if axis is None and plan.endpoint is None:
+        return (endpoints.load(given or DEFAULT_ENDPOINT, pinned_dir=pinned_dir),)
+    models = []
+    for entry in axis.values if axis else filter(None, (plan.endpoint,)):
+        try:
+            models.append(endpoints.load(str(entry.value), pinned_dir=pinned_dir))
+        except InputError as exc:
+            report.add(plan.place(entry.line), axis.key if axis else "endpoint", str(exc), "unknown_endpoint")
+    return tuple(models)
+
+
+def _report_strays(plan: Campaign, models: tuple[Endpoint, ...], report: Report) -> None:
+    """Keys that no campaign has. A field among them was meant for every row."""
+    for stray in plan.strays:
+        if any(model.field(stray.name) for model in models):
+            message = "is a field, not a key of a campaign; write it under `defaults:` (or `set:`, `matrix:`)"
+        else:
+            hint = f" (did you mean '{stray.meant}'?)" if stray.meant else ""
+            message = f"is not a key of a campaign{hint}; it knows {', '.join(KEYS)}"
+        report.add(plan.place(stray.line), stray.name, message, "unknown_key")
+
+
+def _opened(plan: Campaign, models: tuple[Endpoint, ...], report: Report) -> tuple[Campaign, Sheet | Pictures | None]:
+    """What holds the rows, and the plan, which knows then whether there is any."""
+    address = plan.place(plan.rows_line)
+    if plan.sheet == plan.path:
+        return plan, open_sheet(plan.path)
+    if plan.sheet:
+        try:
+            return plan, open_sheet(plan.sheet)
+        except InputError as exc:
+            hint = "; a row for each picture is written images/*.jpg" if plan.sheet.is_dir() else ""
+            report.add(address, "rows", f"{exc}{hint}", "no_sheet")
+            return replace(plan, has_rows=False), None
+    if not plan.pattern:
+        return plan, None
+    pictures = Pictures(pattern=str(plan.pattern.value), folder=plan.path.parent, address=address)
+    field = _picture_field(address, models, report)
+    if pictures.is_empty():
+        message = f"no file matches {shown(pictures.pattern)}; looked in {plan.path.parent.absolute()}"
+        report.add(address, "rows", message, "no_pictures")
+        field = None
+    if field is None:
+        return replace(plan, has_rows=False), None
+    return replace(plan, header=("id", field)), pictures
+
+
+def _picture_field(address: str, models: tuple[Endpoint, ...], report: Report) -> str | None:
+    """The one field that a row made from a picture fills."""
+    if not models:
+        return None
+    fields = [field.name for field in models[0].fields if field.media == "image" and field.is_required]
+    if len(fields) == 1:
+        return fields[0]
+    message = (
+        f"a pattern fills the one image that an endpoint needs, and {models[0].id} needs "
+        f"{' and '.join(fields) or 'none'}; use a sheet"
+    )
+    report.add(address, "rows", message, "picture_field")
+    return None

@@ -1,0 +1,112 @@
+"""A manifest: its head read at once, its rows streamed into jobs, every issue in one report.
+
+May import endpoints, jobs, settings and errors. It does not know the ledger, fal or what was done before: the same file
+gives the same rows and the same job keys, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from batch.jobs import Row
+from batch.manifest.columns import inputs_of
+from batch.manifest.head import Head, read_head, variants_of
+from batch.manifest.report import Report
+from batch.manifest.rows import Reading
+from batch.manifest.sheet import Sheet
+
+__all__ = ["Manifest", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest whose head has been read.
+
+    `name` is the campaign's; `endpoint` what a row without an own one runs on; `columns` the user's columns in their
+    order; `carried` those of them that are not sent; `sources` the files it was read from; `max_cost_micros` the cap
+    that the file states, None where it states none. `unit` is what its rows are (`row`, `picture`), `combinations` how
+    many the matrix makes of each; `notes` is what the user should be told though nothing is wrong.
+    """
+
+    path: Path
+    name: str
+    endpoint: str
+    columns: tuple[str, ...]
+    carried: tuple[str, ...]
+    sources: tuple[Path, ...]
+    max_cost_micros: int | None
+    unit: str
+    combinations: int
+    notes: tuple[str, ...]
+    _head: Head
+
+    def rows(self) -> Iterator[Row]:
+        """The rows with their jobs, read from the file as they are asked for.
+
+        With the first issue no more rows come, but reading goes on to the end, and then ManifestError tells all of
+        them: a caller that uses rows before the end must be able to take that back.
+        """
+        return Reading(self._head, Report(self.path.name)).rows()
+
+
+def load(
+    path: Path,
+    *,
+    endpoint: str | None = None,
+    carry: tuple[str, ...] = (),
+    campaign: str | None = None,
+    price_micros: int | None = None,
+    pinned_dir: Path | None = None,
+) -> Manifest:
+    """The manifest at `path`, its head read: the campaign file, and the header of the sheet.
+
+    `endpoint` serves where the manifest names none, `campaign` is a name to use in place of its own, `carry` adds
+    columns that are the user's own, `price_micros` is the price of a job that no rule prices. InputError when the head
+    cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of the rows too; what is
+    wrong with the header or a row alone is told by `rows()`.
+    """
+    report = Report(path.name)
+    head = read_head(
+        path,
+        report,
+        endpoint=endpoint,
+        carry=carry,
+        campaign=campaign,
+        price_micros=price_micros,
+        pinned_dir=pinned_dir,
+    )
+    if report.count:
+        _tell_all(head, report)
+    plan, sheet = head.plan, head.sheet
+    assert not (plan.spoiled or plan.is_loose), "what could not be read has been reported"
+    # What is wrong with the header is told again, together with the rows, by rows().
+    variants = variants_of(head, Report())
+    filled = dict.fromkeys(plan.columns, "")
+    return Manifest(
+        path=path,
+        name=head.name,
+        endpoint=head.models[0].id,
+        columns=tuple(name for name, _ in variants.header.own),
+        carried=inputs_of(variants.header, head.models[0], head.models, (), filled, Report()).carried,
+        sources=tuple(dict.fromkeys((path, head.file))),
+        max_cost_micros=plan.max_cost_micros,
+        unit="picture" if plan.pattern else "row",
+        combinations=variants.count,
+        notes=tuple(filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None))),
+        _head=head,
+    )
+
+
+def _tell_all(head: Head, report: Report) -> NoReturn:
+    """ManifestError with the campaign's mistakes and those of its rows, as far as these can be read."""
+    reading = Reading(head, report)
+    if head.plan.has_rows:
+        for _ in reading.rows():
+            raise AssertionError("no row comes after an issue")
+    else:
+        reading.check_campaign()
+    report.raise_if_any()
+    raise AssertionError("there was an issue")
