@@ -7,7 +7,9 @@ it, 5xx, a start timeout and what was never taken are free; a 422 is charged unl
 
 from __future__ import annotations
 
-__all__ = ["fits", "settled", "usd"]
+from collections.abc import Iterable
+
+__all__ = ["affordable", "fits", "settled", "usd"]
 
 
 def fits(*, exposure_micros: int, price_micros: int | None, cap_micros: int | None) -> bool:
@@ -15,6 +17,16 @@ def fits(*, exposure_micros: int, price_micros: int | None, cap_micros: int | No
     if cap_micros is None:
         return True
     return price_micros is not None and exposure_micros + price_micros <= cap_micros
+
+
+def affordable(prices_micros: Iterable[int | None], left_micros: int) -> int:
+    """How many jobs of these prices, in this order, fit into what is left of a cap. The first that does not ends it."""
+    count, used = 0, 0
+    for price in prices_micros:
+        if not fits(exposure_micros=used, price_micros=price, cap_micros=left_micros):
+            return count
+        count, used = count + 1, used + (price or 0)
+    return count
 
 
 def settled(*, price_micros: int | None, is_billed: bool, billable_units: str | None) -> int | None:

@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from batch.endpoints import Endpoint
     from batch.scheduler import Ending
 
-__all__ = ["EXIT_INTERRUPTED", "Progress", "carry_out", "look", "on_a_loop", "run_line"]
+__all__ = ["EXIT_INTERRUPTED", "Progress", "call_off", "carry_out", "look", "on_a_loop", "run_line"]
 
 T = TypeVar("T")
 RunBlocking = Callable[..., Awaitable[Any]]
@@ -65,6 +65,7 @@ async def run_line(
     progress: Progress,
     on_ready: Callable[[Any], None] = lambda scheduler: None,
     only_reconcile: bool = False,
+    only_cancelling: bool = False,
     give_up: frozenset[int] = frozenset(),
 ) -> Ending | None:
     """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
@@ -89,13 +90,16 @@ async def run_line(
 
     options = RunOptions(
         concurrency=settings.concurrency,
-        limit=settings.limit,
+        limit=None if only_cancelling else settings.limit,
         cap_micros=cap_micros,
         start_timeout_s=settings.start_timeout,
         run_timeout_s=settings.run_timeout,
         history_delay_s=settings.history_delay,
         waits_for_proof=settings.wait,
         give_up=give_up,
+        fail_on_error=settings.fail_on_error,
+        downloads=not settings.no_download,
+        only_cancelling=only_cancelling,
     )
     scheduler = Scheduler(
         ledger=ledger,
@@ -129,6 +133,33 @@ async def carry_out(
     progress: Progress,
 ) -> Ending:
     """A real run of one campaign, from its first signal handler to the last file."""
+    return await _lived(settings, ledger, campaign_id, progress, cap_micros=cap, give_up=give_up)
+
+
+async def call_off(
+    settings: Settings, ledger: Ledger, campaign_id: int, job_ids: Sequence[int], progress: Progress
+) -> Ending:
+    """Have fal call these jobs off, and those that an earlier command wanted called off, until each is confirmed or has
+    ended otherwise. Nothing is submitted; a result that came first is paid for and saved like any other.
+
+    The wish is in the ledger before fal is told of it, and stays there until fal confirms it: what this command leaves
+    open, the next `cancel` or `run` goes on with.
+    """
+    ledger.cancel_asked(job_ids)
+    return await _lived(settings, ledger, campaign_id, progress, cap_micros=None, only_cancelling=True)
+
+
+async def _lived(
+    settings: Settings,
+    ledger: Ledger,
+    campaign_id: int,
+    progress: Progress,
+    *,
+    cap_micros: int | None,
+    give_up: frozenset[int] = frozenset(),
+    only_cancelling: bool = False,
+) -> Ending:
+    """A run with the world around it, left in order at a signal or when its time is over."""
     import anyio
 
     from batch.scheduler import StopKind
@@ -155,10 +186,11 @@ async def carry_out(
                 settings=settings,
                 ledger=ledger,
                 campaign_id=campaign_id,
-                cap_micros=cap,
+                cap_micros=cap_micros,
                 progress=progress,
                 on_ready=ready.append,
                 give_up=give_up,
+                only_cancelling=only_cancelling,
                 **world,
             )
             tasks.cancel_scope.cancel()

@@ -6,32 +6,22 @@ decided here that a part below decides; nothing is printed.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from batch import line
 from batch.errors import InputError
-from batch.ledger import (
-    LEDGER_NAME,
-    CampaignTotals,
-    Ledger,
-    LedgerReader,
-    Planned,
-    RowResult,
-    compare,
-    open_ledger,
-    open_reader,
-)
+from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Ledger, Planned, open_ledger
 from batch.settings import Settings
 from batch.states import State
+from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifest, seconds_for, status_of
 
 if TYPE_CHECKING:
-    from batch.export import Result
-    from batch.jobs import Attempt, Row
+    from batch.jobs import Attempt
     from batch.manifest import Manifest
     from batch.scheduler import Ending
 
@@ -39,38 +29,22 @@ __all__ = [
     "Again",
     "Confirm",
     "Declined",
-    "Exported",
-    "Quote",
+    "Progress",
     "Reconciled",
     "RunReport",
-    "StatusReport",
     "exit_code",
-    "export",
-    "plan",
     "reconcile",
     "run",
     "serve",
-    "status",
 ]
 
-Confirm = Callable[["Quote"], bool]
-FAILURES_TOLD_MAX = 5  # with their messages; all of them are in the exported sheet
+Confirm = Callable[[Quote], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """What a run would do and cost at the most, before it does it.
+class Progress(line.Progress, Protocol):
+    """Who is told how a run goes, and may ask what a job is called."""
 
-    `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `carried` are the
-    columns that are not sent; `is_first` when there was no ledger yet.
-    """
-
-    campaign: str
-    planned: Planned
-    carried: tuple[str, ...]
-    submits: int
-    estimate_micros: int
-    is_first: bool
+    def opened(self, job_line: Callable[[int], JobLine]) -> None: ...
 
 
 class Declined(Exception):
@@ -91,25 +65,10 @@ class Again:
 class RunReport:
     """How a run ended. `ending` is None when there was nothing to do, and not one request was made."""
 
-    campaign: str
+    status: StatusReport
     planned: Planned
-    totals: CampaignTotals
     ending: Ending | None
-    outputs: Path
-    doubts: tuple[str, ...]
-    failures: tuple[str, ...]
     exit_code: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusReport:
-    """Where one campaign stands."""
-
-    campaign: str
-    totals: CampaignTotals
-    outputs: Path
-    doubts: tuple[str, ...]
-    failures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,42 +81,13 @@ class Reconciled:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """A written sheet."""
-
-    path: Path
-    rows: int
-
-
-def plan(manifest_path: Path, settings: Settings) -> Quote:
-    """Check every cell, count and price; writes nothing."""
-    manifest = _load(manifest_path, settings)
-    reader = open_reader(settings.state)
-    try:
-        if reader is not None:
-            reader.check_campaign(manifest.name, manifest_path)
-        planned = compare(manifest.rows(), reader)
-        return Quote(
-            campaign=manifest.name,
-            planned=planned,
-            carried=manifest.carried,
-            submits=planned.to_submit,
-            estimate_micros=planned.estimate_micros,
-            is_first=reader is None,
-        )
-    finally:
-        if reader is not None:
-            reader.close()
-
-
 def run(
     manifest_path: Path,
     settings: Settings,
     *,
     command: str,
     confirm: Confirm,
-    progress: line.Progress,
+    progress: Progress,
     again: Again | None = None,
 ) -> RunReport:
     """Do the campaign, or go on with it; with `again`, jobs that ended badly are planned once more first.
@@ -165,63 +95,41 @@ def run(
     InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Declined
     when `confirm` says no: then nothing is changed.
     """
-    manifest = _load(manifest_path, settings)
+    manifest = load_manifest(manifest_path, settings)
+    cap = cap_of(manifest, settings)
     is_first = not (settings.state / LEDGER_NAME).exists()
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
         campaign_id = ledger.campaign(manifest.name, manifest_path)
-        planned = ledger.plan(campaign_id, manifest.rows())
+        planned = ledger.plan(campaign_id, manifest.rows(), cap_micros=cap)
         retried, given_up = _again(ledger, campaign_id, again)
-        planned = _with(planned, ledger, [*retried, *(attempt.job_id for attempt in given_up)])
-        cap = settings.max_cost if settings.max_cost is not None else manifest.max_cost_micros
+        planned = _with(planned, ledger, campaign_id, cap, [*retried, *(attempt.job_id for attempt in given_up)])
         if cap is not None and planned.unpriced:
-            raise InputError(f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept")
+            raise InputError(
+                f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept; "
+                "say with --price USD what one costs, or run without a cap"
+            )
         ending = None
         if _has_work(ledger, campaign_id, planned):
             if settings.key is None and not settings.local:
                 raise InputError(settings.no_key)
-            submits, estimate = _in_this_run(ledger, campaign_id, planned, settings.limit, cap)
-            quote = Quote(
-                campaign=manifest.name,
-                planned=planned,
-                carried=manifest.carried,
-                submits=submits,
-                estimate_micros=estimate,
-                is_first=is_first,
-            )
+            quote = _quote(settings, manifest, ledger, campaign_id, planned, is_first)
             if planned.to_submit and not confirm(quote):
                 raise Declined
             for job_id in retried:
                 ledger.retried(job_id)
+            progress.opened(partial(ledger.job_line, campaign_id))
             give_up = frozenset(attempt.id for attempt in given_up)
             ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress)
         return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
 
 
-def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
-    """Where the manifest's campaign stands, or every campaign of the ledger. Reads only."""
-    name = None if manifest_path is None else _load(manifest_path, settings).name
-    reader = open_reader(settings.state)
-    if reader is None:
-        return []
-    try:
-        names = list(reader.campaigns()) if name is None else [name]
-        reports = []
-        for name in names:
-            campaign_id = reader.campaign_id(name)
-            if campaign_id is not None:
-                reports.append(_status(settings, reader, campaign_id, name))
-        return reports
-    finally:
-        reader.close()
-
-
 def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress: line.Progress) -> Reconciled:
     """Ask fal's history about the campaign's attempts in doubt, once, and write down what it proves."""
-    manifest = _load(manifest_path, settings)
+    name = campaign_name(manifest_path, settings)
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
-        campaign_id = ledger.campaign_id(manifest.name)
+        campaign_id = ledger.campaign_id(name)
         if campaign_id is None:
             return Reconciled(before=0, adopted=0, absent=0, lines=())
         ledger.doubt_what_a_crash_left()
@@ -238,32 +146,8 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
             before=before,
             adopted=tally.get(State.SUBMITTED, 0),
             absent=tally.get(State.PLANNED, 0),
-            lines=_doubts(settings, ledger, campaign_id),
+            lines=status_of(settings, ledger, campaign_id, name).doubts,
         )
-
-
-def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
-    """Write the manifest's own sheet with the results beside its rows. Reads only, also in the middle of a run."""
-    from batch.export import to_csv
-    from batch.save import campaign_folder
-
-    manifest = _load(manifest_path, settings)
-    out = out or campaign_folder(settings.outputs, manifest.name) / "results.csv"
-    reader = open_reader(settings.state)
-    campaign_id = None if reader is None else reader.campaign_id(manifest.name)
-
-    def result_of(row: Row) -> Result:
-        found = None
-        if reader is not None and campaign_id is not None:
-            found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
-        return _result(found, row, settings.state, out)
-
-    try:
-        rows = to_csv(manifest.rows(), manifest.columns, result_of, out, never=manifest.sources)
-    finally:
-        if reader is not None:
-            reader.close()
-    return Exported(path=out, rows=rows)
 
 
 def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], None]) -> None:
@@ -280,13 +164,15 @@ def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], Non
         ) from exc
 
 
-def exit_code(totals: CampaignTotals, ending: Ending | None) -> int:
-    """The table of exit codes, for what a run can end with: 130, 4, 5, 3, 0, the first that holds."""
+def exit_code(totals: CampaignTotals, ending: Ending | None, *, downloads: bool = True) -> int:
+    """The table of exit codes, for what a run can end with: 130, 4, 5, 3, 0, the first that holds. Without `downloads`
+    a row is done when its result is in the ledger."""
     from batch.scheduler import StopKind
 
     if ending is not None and ending.stop is not None and ending.stop.kind is StopKind.INTERRUPTED:
         return line.EXIT_INTERRUPTED
-    if totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open:
+    left = totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open
+    if left > (0 if downloads else totals.completed + totals.superseded_completed):
         return 4
     if ending is not None and ending.without_file:
         return 4
@@ -296,17 +182,6 @@ def exit_code(totals: CampaignTotals, ending: Ending | None) -> int:
 
 
 # --- small steps of the commands ---
-
-
-def _load(path: Path, settings: Settings) -> Manifest:
-    from batch import manifest
-
-    return manifest.load(
-        path,
-        endpoint=settings.endpoint,
-        campaign=settings.campaign,
-        pinned_dir=settings.state / "endpoints",
-    )
 
 
 def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[int], list[Attempt]]:
@@ -330,25 +205,48 @@ def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[
     return retried, doubtful
 
 
-def _in_this_run(
-    ledger: Ledger, campaign_id: int, planned: Planned, limit: int | None, cap: int | None
-) -> tuple[int, int]:
-    """How many jobs this run may submit, and what they cost at the most."""
-    submits, estimate = planned.to_submit, planned.estimate_micros
-    if limit is not None and limit < submits:
-        submits, estimate = limit, min(estimate, ledger.dearest(campaign_id, limit))
-    if cap is not None:
-        estimate = min(estimate, max(0, cap - ledger.exposure_micros(campaign_id)))
-    return submits, estimate
+def _quote(
+    settings: Settings, manifest: Manifest, ledger: Ledger, campaign_id: int, planned: Planned, is_first: bool
+) -> Quote:
+    """What this run may submit, and what that costs at the most."""
+    cap, used = cap_of(manifest, settings), ledger.exposure_micros(campaign_id)
+    submits = min(planned.affordable, settings.limit or planned.affordable)
+    estimate = planned.estimate_micros
+    if submits < planned.to_submit:
+        estimate = min(estimate, ledger.dearest(campaign_id, submits))
+    return Quote(
+        campaign=manifest.name,
+        planned=planned,
+        carried=manifest.carried,
+        notes=manifest.notes,
+        submits=submits,
+        estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
+        cap_micros=cap,
+        used_micros=used,
+        seconds=seconds_for(ledger, planned, submits, settings.concurrency),
+        is_first=is_first,
+    )
 
 
-def _with(planned: Planned, ledger: Ledger, job_ids: list[int]) -> Planned:
+def _with(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | None, job_ids: list[int]) -> Planned:
     """The plan with these jobs submitted too."""
-    prices = [ledger.job(job_id).price_micros for job_id in job_ids]
+    again = [ledger.job(job_id) for job_id in job_ids]
+    if not again:
+        return planned
+    prices = [job.price_micros for job in again]
+    known = [price for price in (*prices, planned.price_min_micros, planned.price_max_micros) if price is not None]
+    by_endpoint = dict(planned.to_submit_by_endpoint)
+    for job in again:
+        by_endpoint[job.endpoint] = by_endpoint.get(job.endpoint, 0) + 1
+    count = planned.to_submit + len(again)
     return replace(
         planned,
-        to_submit=planned.to_submit + len(job_ids),
+        to_submit=count,
+        to_submit_by_endpoint=by_endpoint,
+        affordable=count if cap is None else ledger.affordable(campaign_id, cap, first=prices),
         estimate_micros=planned.estimate_micros + sum(price or 0 for price in prices),
+        price_min_micros=min(known, default=None),
+        price_max_micros=max(known, default=None),
         unpriced=planned.unpriced + prices.count(None),
     )
 
@@ -363,69 +261,10 @@ def _has_work(ledger: Ledger, campaign_id: int, planned: Planned) -> bool:
 def _report(
     settings: Settings, ledger: Ledger, campaign_id: int, name: str, planned: Planned, ending: Ending | None
 ) -> RunReport:
-    report = _status(settings, ledger, campaign_id, name)
+    status = status_of(settings, ledger, campaign_id, name)
     return RunReport(
-        campaign=name,
+        status=status,
         planned=planned,
-        totals=report.totals,
         ending=ending,
-        outputs=report.outputs,
-        doubts=report.doubts,
-        failures=report.failures,
-        exit_code=exit_code(report.totals, ending),
+        exit_code=exit_code(status.totals, ending, downloads=not settings.no_download),
     )
-
-
-def _status(settings: Settings, reader: LedgerReader, campaign_id: int, name: str) -> StatusReport:
-    from batch.save import campaign_folder
-
-    return StatusReport(
-        campaign=name,
-        totals=reader.totals(campaign_id),
-        outputs=campaign_folder(settings.outputs, name),
-        doubts=_doubts(settings, reader, campaign_id),
-        failures=tuple(
-            f"{address} {row_id}: {cause}: {message}".rstrip(": ")
-            for address, row_id, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
-        ),
-    )
-
-
-def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple[str, ...]:
-    """A line for each attempt in doubt: which row, why, and from when on the same command may settle it."""
-    from batch.reconcile import proof_due_at
-
-    lines = []
-    for attempt, _ in reader.in_doubt(campaign_id):
-        placement = reader.placement(campaign_id, attempt.job_id)
-        due = time.strftime("%Y-%m-%d %H:%M", time.localtime(proof_due_at(attempt, settings.history_delay)))
-        reason = reader.message(attempt.job_id) or "its answer was not seen"
-        lines.append(f"{placement.address} {placement.row_id}: {reason}; can be settled from {due} on")
-    return tuple(lines)
-
-
-def _result(found: RowResult | None, row: Row, state: Path, out: Path) -> Result:
-    """A row's result as the sheet shows it; paths are relative to the sheet, so that its folder can move."""
-    from batch.export import Result
-    from batch.save import located
-
-    if found is None:
-        return Result(state="not planned", endpoint=row.job.endpoint)
-    paths = [Path(os.path.relpath(located(path, state), out.parent)).as_posix() for path in found.paths]
-    return Result(
-        state=found.state.value,
-        path="; ".join(paths),
-        seed="" if found.seed is None else str(found.seed),
-        endpoint=found.endpoint,
-        request_id=found.request_id or "",
-        cost_usd="" if found.cost_micros is None else f"{found.cost_micros / 1_000_000:.6f}",
-        attempts=str(found.attempts),
-        submitted_at=_when(found.submitted_at),
-        finished_at=_when(found.finished_at),
-        sha256="; ".join(found.sha256),
-        error=": ".join(part for part in (found.cause, found.message) if part),
-    )
-
-
-def _when(seconds: float | None) -> str:
-    return "" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

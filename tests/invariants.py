@@ -25,6 +25,7 @@ MOVES_THE_ATTEMPT = {
     *("claimed", "accepted", "unsent", "released", "refused", "doubted", "adopted", "proved_absent", "given_up"),
     *("completed", "retryable", "cancelled"),
 }
+CAN_END_A_WISH = {None, "completed", "failed", "cancelled"}  # nothing that a new attempt follows by itself
 IS_FREE = {"unsent", "released", "refused", "proved_absent", "retryable"}
 
 
@@ -128,6 +129,9 @@ def _check_attempt(job_name: str, attempt: sqlite3.Row, events: list[str]) -> No
     if attempt["ended_at"] is not None:
         assert events[-1] == attempt["end_event"], f"{name}: ended by {attempt['end_event']}, events {events}"
         assert attempt["end_event"] != "completed" or attempt["result"] is not None, f"{name}: completed, no result"
+    if attempt["cancel_asked_at"] is not None:
+        assert attempt["request_id"] is not None, f"{name}: to be called off, and fal is not known to have it"
+        assert attempt["end_event"] in CAN_END_A_WISH, f"{name}: to be called off, and ended by {attempt['end_event']}"
 
 
 def _check_result(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[sqlite3.Row]) -> None:

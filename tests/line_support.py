@@ -61,7 +61,7 @@ SHORT_TIMES = {"start_timeout": "60s", "run_timeout": "60s", "history_delay": "0
 
 Forward = Callable[[], Awaitable[httpx.Response]]
 Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
-CALLS = ("submit", "status", "result", "media", "token", "upload", "history")
+CALLS = ("submit", "status", "result", "cancel", "media", "token", "upload", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,9 @@ key_refused = answers(401, {"detail": "Cannot access application. Authentication
 status_unknown = answers(404, {"status": "NOT_FOUND"})
 result_gone = answers(404, {"detail": "Request not found"})
 result_gone_410 = answers(410, {"detail": "Gone"})
+cancel_not_taken = answers(202, {"status": "CANCELLATION_REQUESTED"})
+"""What an application without cancellation makes of it: asked, and nothing comes of that."""
+
 media_gone = answers(404, {"detail": "Not found"})
 history_refused = answers(403, {"error": {"type": "authorization_error", "message": "an admin key is needed"}})
 history_empty = answers(200, {"items": [], "next_cursor": None, "has_more": False})
@@ -262,7 +265,8 @@ class Ran:
     """How one life of the program ended. The mappings are by the shot's name; times in seconds since it began.
 
     `accepted` is the queue's own count over all lives, `sent` the submits of this life, `calls` all its requests by
-    kind, `cost` the micro-dollars that the ledger counts for the row's job.
+    kind, `calls_of` those of one shot by kind and shot, `cost` the micro-dollars that the ledger counts for the row's
+    job.
     """
 
     exit_code: int
@@ -272,6 +276,7 @@ class Ran:
     accepted: dict[str, int]
     sent: dict[str, int]
     calls: Counter[str]
+    calls_of: Counter[tuple[str, str]]
     cost: dict[str, int | None]
     paths: dict[str, tuple[str, ...]]
     done_at: dict[str, float]
@@ -408,6 +413,7 @@ class Wire(httpx.AsyncBaseTransport):
             self._seen.clear()
         self._effects = effects
         self.calls: Counter[str] = Counter()
+        self.calls_of: Counter[tuple[str, str]] = Counter()
         self.sent: Counter[str] = Counter()
         self.sent_at: dict[str, list[float]] = {}
         self.hosts_of_key: set[str] = set()
@@ -421,6 +427,8 @@ class Wire(httpx.AsyncBaseTransport):
         call, shot_name = self._what(request)
         self._effects.step(f"send {call} {shot_name or ''}".rstrip())
         self.calls[call] += 1
+        if shot_name is not None:
+            self.calls_of[call, shot_name] += 1
         if KEY in request.headers.get("authorization", ""):
             self.hosts_of_key.add(request.url.host)
         if call == "submit":
@@ -475,8 +483,9 @@ class Wire(httpx.AsyncBaseTransport):
             return _CALL_OF_HOST[host], None
         if request.method == "POST":
             return "submit", json.loads(request.content)["prompt"]
-        if parts[-1] == "status":
-            return "status", self._shot_of[parts[-2]]
+        if parts[-1] in {"status", "cancel"}:
+            assert (request.method == "PUT") is (parts[-1] == "cancel")
+            return parts[-1], self._shot_of[parts[-2]]
         return "result", self._shot_of[parts[-1]]
 
 
@@ -561,6 +570,10 @@ class World:
         calm = [Shot(one.name, one.delay_s, (), one.cells) for one in self._last]
         return self.run(*calm, **options)
 
+    def cancel(self, *row_ids: str, **options: Any) -> Ran:
+        """The command that calls these rows off (or all of them)."""
+        return self.again(cancel=row_ids, **options)
+
     def later(self, seconds: float) -> None:
         """Nothing happens for so long."""
         self.wall += seconds
@@ -618,12 +631,13 @@ class World:
         sheet: str = "shots.csv",
         effects: Effects | None = None,
         faults_go_on: bool = False,
+        cancel: Sequence[str] | None = None,
         **flags: Any,
     ) -> Ran | None:
         """One life of the program: sheet, plan, run, end. None when it crashed.
 
-        `flags` are the command's (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives and not of
-        this one.
+        With `cancel` it is the command that calls rows off (all of them where none is named). `flags` are the command's
+        (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives and not of this one.
         """
         self._last = tuple(all_shots)
         path = self.sheet(all_shots, sheet)
@@ -636,7 +650,7 @@ class World:
                 open_ledger(settings.state, queue_url=settings.queue_url, command="test", clock=self.now) as opened,
                 _watched_ledger(opened, effects, self.now) as ledger,
             ):
-                ran = await self._lived(queue, wanted, ledger, settings, effects, interrupt_after)
+                ran = await self._lived(queue, wanted, ledger, settings, effects, interrupt_after, cancel)
         except BaseExceptionGroup as group:
             if group.split(Crash)[1] is not None:
                 raise
@@ -655,13 +669,17 @@ class World:
         settings: Settings,
         effects: Effects,
         interrupt_after: float | None,
+        cancel: Sequence[str] | None,
     ) -> Ran:
         from batch.scheduler import StopKind
 
         said = _Said()
         began = self.now()
         campaign_id = ledger.campaign(wanted.name, wanted.path)
-        ledger.plan(campaign_id, wanted.rows())
+        if cancel is None:
+            ledger.plan(campaign_id, wanted.rows())
+        else:
+            ledger.cancel_asked(ledger.cancellable(campaign_id, cancel).job_ids)
         ready: list[Any] = []
 
         async def interrupt() -> None:
@@ -691,6 +709,7 @@ class World:
                 run_blocking=run_blocking,
                 progress=said,
                 on_ready=ready.append,
+                only_cancelling=cancel is not None,
             )
             tasks.cancel_scope.cancel()
         assert ending is not None
@@ -701,13 +720,14 @@ class World:
         for (_, text), count in queue.accepted_posts().items():
             accepted[json.loads(text)["prompt"]] += count
         return Ran(
-            exit_code=exit_code(totals, ending),
+            exit_code=exit_code(totals, ending, downloads=not settings.no_download),
             stop=None if ending.stop is None else ending.stop.cause,
             states={name: one.state.value for name, one in found.items() if one is not None},
             causes={name: one.cause for name, one in found.items() if one is not None and one.cause is not None},
             accepted=dict(accepted),
             sent=dict(self.wire.sent),
             calls=Counter(self.wire.calls),
+            calls_of=Counter(self.wire.calls_of),
             cost={name: one.cost_micros for name, one in found.items() if one is not None},
             paths={name: one.paths for name, one in found.items() if one is not None},
             done_at={n: one.finished_at - began for n, one in found.items() if one and one.finished_at is not None},

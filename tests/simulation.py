@@ -1,9 +1,10 @@
 """`make sim SEED=7` or `make sim SEEDS=1000`: nights that went wrong, on a virtual clock, each from one seed.
 
 The seed draws the sheet, the options, what goes wrong with which call, when the program crashes (before any effect), is
-interrupted or stops at a limit. It is started again until everything is done. After every life the ledger's invariants
-are checked; at the end the ledger and the queue's own count of accepted POSTs must agree, nothing may have been taken
-twice but after a verdict that fal does not bill, and every video must be the one its row asked for.
+interrupted, stops at a limit or at failures, downloads nothing, or calls rows off. It is started again until everything
+is done. After every life the ledger's invariants are checked; at the end the ledger and the queue's own count of
+accepted POSTs must agree, nothing may have been taken twice but after a verdict that fal does not bill, nothing may be
+cancelled that nobody wanted called off, and every video must be the one its row asked for.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from line_support import (
     Shot,
     World,
     answer_lost,
+    answers,
     bad_gateway,
     bad_gateway_once_accepted,
+    cancel_not_taken,
     cut_short,
     ends_early,
     gateway_timeout,
@@ -75,6 +78,19 @@ WRONG: Mapping[str, Sequence[Act]] = {
     ),
     "status": (unavailable, too_many(3), status_unknown, no_connection, read_timeout, cut_short),
     "result": (internal_error, runner_lost, gateway_timeout, result_gone, cut_short, no_connection, bad_gateway),
+    "cancel": (
+        cancel_not_taken,
+        answer_lost,
+        lost_on_the_way,
+        no_connection,
+        read_timeout,
+        unavailable,
+        cut_short,
+        status_unknown,
+        too_many(3),
+        answers(200, {"success": True}, once_accepted=True),
+        answers(405, {"detail": "Method Not Allowed"}),
+    ),
     "media": (cut_short, ends_early, unavailable, media_gone, no_connection, read_timeout, slow(50)),
     "history": (unavailable, history_empty, history_late(100), no_connection, cut_short),
     "upload": (unavailable, no_connection),
@@ -130,23 +146,45 @@ def played(night: Night, folder: Path) -> Ran:
 async def _lives(world: World, night: Night, rng: random.Random) -> Ran | None:
     ran: Ran | None = None
     async with world.queue() as queue:
+        calls_off = False
         for life in range(LIVES_MAX):
             is_bad = life < BAD_LIVES
             crash_before = rng.randint(1, 120) if is_bad and rng.random() < 0.5 else None
+            cancel = _some_rows(night, rng) if calls_off else None
+            calls_off = is_bad and rng.random() < 0.3  # in the next life: this one must leave something at fal
+            leaves = is_bad and rng.random() < 0.3
             ran = await world.life(
                 queue,
                 night.shots,
                 faults=_faults(night, rng) if is_bad else (),
                 effects=Effects(crash_before),
-                interrupt_after=rng.random() * 60 if is_bad and rng.random() < 0.3 else None,
+                interrupt_after=rng.random() * (15 if calls_off else 60) if leaves or calls_off else None,
+                cancel=cancel,
                 **night.flags,
-                **({"limit": str(rng.randint(1, 4))} if is_bad and rng.random() < 0.2 else {}),
+                **(_bounds(rng) if is_bad else {}),
             )
             if rng.random() < 0.3:
                 await anyio.sleep(rng.random() * 900)
-            if ran is not None and ran.exit_code in (0, 3):
+            if not is_bad and ran is not None and ran.exit_code in (0, 3):
                 break
     return ran
+
+
+def _some_rows(night: Night, rng: random.Random) -> list[str]:
+    """The rows of a command that calls off; none named means all of them."""
+    return [one.name for one in night.shots if rng.random() < 0.5]
+
+
+def _bounds(rng: random.Random) -> dict[str, str]:
+    """Options of one life that leave work for the next."""
+    bounds = {}
+    if rng.random() < 0.2:
+        bounds["limit"] = str(rng.randint(1, 4))
+    if rng.random() < 0.2:
+        bounds["fail_on_error"] = rng.choice(("1", "2", "0.3"))
+    if rng.random() < 0.2:
+        bounds["no_download"] = "yes"
+    return bounds
 
 
 def _faults(night: Night, rng: random.Random) -> list[Fault]:
@@ -162,17 +200,23 @@ def _judge(world: World, ran: Ran) -> None:
     """The promise, from the queue's count, the ledger and the files."""
     assert ran.exit_code in (0, 3), f"ended with {ran.exit_code}: {ran.states} {ran.causes} {ran.stop}"
     known, unbilled = Counter[str](), Counter[str]()
+    called_off: dict[str, tuple[bool, bool]] = {}
     with sqlite3.connect(world.state / "ledger.db") as ledger:
         query = """SELECT json_extract(job.input, '$.prompt'), attempt.request_id IS NOT NULL,
-            attempt.end_event IS 'retryable' FROM attempt JOIN job ON job.id = attempt.job_id"""
-        for prompt, has_id, was_unbilled in ledger.execute(query):
+            attempt.end_event IS 'retryable', job.state = 'cancelled', attempt.cancel_asked_at IS NOT NULL
+            FROM attempt JOIN job ON job.id = attempt.job_id ORDER BY attempt.id"""
+        for prompt, has_id, was_unbilled, is_cancelled, was_wanted in ledger.execute(query):
             known[prompt] += has_id
             unbilled[prompt] += was_unbilled
+            called_off[prompt] = bool(is_cancelled), bool(was_wanted)  # of its last attempt
     ledger.close()
     for prompt, accepted in ran.accepted.items():
         assert accepted == known[prompt], f"{prompt}: fal took {accepted}, the ledger knows {known[prompt]}"
         assert accepted <= 1 + unbilled[prompt], f"{prompt}: taken {accepted} times, {unbilled[prompt]} of them free"
+    for prompt, (is_cancelled, was_wanted) in called_off.items():
+        assert was_wanted or not is_cancelled, f"{prompt} is cancelled, and nobody wanted that"
     for name, paths in ran.paths.items():
+        assert (ran.states[name] == "fetched") is bool(paths), f"{name} is {ran.states[name]} with {paths}"
         for path in paths:
             found = prompt_in((world.state / path).read_bytes())
             assert found == name, f"{path} is the video of {found!r}"

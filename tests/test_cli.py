@@ -18,11 +18,13 @@ import pytest
 from ledger_support import claim, make_row, opened
 
 from batch import __version__, cli
+from batch.cli.options import typed
+from batch.cli.progress import Bar
 from batch.ledger import Ledger
 from batch.states import State
 
-COMMANDS = ["plan", "run", "retry", "status", "reconcile", "export", "serve"]
-ON_A_MANIFEST = ["plan", "run", "retry", "reconcile", "export"]
+COMMANDS = ["plan", "run", "retry", "status", "jobs", "reconcile", "export", "serve", "completion"]
+ON_A_MANIFEST = ["plan", "run", "retry", "export"]
 SHEET = (
     "id,prompt,image_url\nsea,waves roll in,https://example.com/sea.jpg\nsky,clouds pass,https://example.com/sky.jpg\n"
 )
@@ -253,8 +255,8 @@ def test_a_ledger_of_another_queue_is_exit_code_2(call: Call, sheet: Path, monke
 def test_a_plan_counts_and_prices_and_writes_nothing(call: Call, sheet: Path) -> None:
     said = call("plan", str(sheet))
     assert said.code == 0
-    assert "shots: 2 rows, 2 jobs: 2 to submit, 0 under way, 0 done, 0 failed" in said.out
-    assert re.search(r"price: up to \$\d", said.out)
+    assert said.out.startswith("shots: 2 rows, 2 jobs, 2 to submit\n  new          2\n")
+    assert re.search(r"\n  price        \$0\.2518 a job, up to \$0\.5036 in all\n", said.out)
     assert [sheet] == list(sheet.parent.iterdir())
 
 
@@ -281,7 +283,10 @@ def test_a_plan_as_json_is_one_object(call: Call, sheet: Path) -> None:
 
 def test_rows_that_share_a_job_are_said_so(call: Call, sheet: Path) -> None:
     sheet.write_text(SHEET + "again,waves roll in,https://example.com/sea.jpg\n")
-    assert "3 rows, 2 jobs (1 row sharing one with another row)" in call("plan", str(sheet)).out
+    out = call("plan", str(sheet)).out
+    assert out.startswith("shots: 3 rows, 2 jobs, 2 to submit\n")
+    assert "\n  duplicates   1  ask for the same as another row: made once, saved for each\n" in out
+    assert "shots.csv:4 again asks for the same as row 1" in out
 
 
 # --- status ---
@@ -430,8 +435,8 @@ def test_a_plan_tells_what_is_not_sent_and_where_a_new_ledger_will_be(call: Call
     sheet = tmp_path / "mood.csv"
     sheet.write_text("id,prompt,image_url,mood\nsea,waves,https://example.com/sea.jpg,calm\n")
     out = call("plan", "mood.csv").out
-    assert "not sent, carried along: mood" in out
-    assert "there is no ledger yet: what is paid for is remembered in state" in out
+    assert "  not sent     mood: carried along to the results" in out
+    assert "  note         no ledger yet: what is paid for will be remembered in state" in out
 
 
 def test_a_state_that_is_no_folder_is_exit_code_2(call: Call, sheet: Path) -> None:
@@ -472,7 +477,7 @@ def test_the_question_is_about_this_run(
 
 def test_the_command_to_go_on_with_is_never_one_that_pays_again() -> None:
     flags = {"max_cost": "5", "yes": "yes", "limit": None}
-    assert cli._typed("run", Path("a b.csv"), flags) == "fal-batch run 'a b.csv' --max-cost 5 --yes"
+    assert typed("run", Path("a b.csv"), flags) == ["fal-batch", "run", "a b.csv", "--max-cost", "5", "--yes"]
 
 
 # --- helpers ---
@@ -499,7 +504,7 @@ def _table(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def test_every_state_has_a_place_in_the_progress_bar() -> None:
     """A state without one would count its jobs nowhere."""
-    bar = cli._Bar()
+    bar = Bar()
     for state in State:
         bar.moved(1, state, state)
     assert set(bar._counts) == set(State)

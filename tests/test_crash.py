@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 from line_support import (
+    PRICE_MICROS,
     SHORT_TIMES,
     Effects,
     Ran,
     Shot,
     World,
     answer_lost,
+    cancel_not_taken,
     cut_short,
     internal_error,
     lost_on_the_way,
@@ -98,6 +100,48 @@ class Story:
         assert not (outputs / ".parts").exists(), "an unfinished download stayed behind"
 
 
+CALLED_OFF = (
+    shot("runs", 100),
+    shot("wins", 3, on("cancel", cancel_not_taken, 1, 99)),
+    shot("fails", 3, on("cancel", cancel_not_taken, 1, 99), on("result", internal_error, 1, 99)),
+    shot("unheard", 100, on("cancel", lost_on_the_way)),
+    shot("waits", 100),
+    shot("lost", 100, on("cancel", answer_lost)),
+    shot("stays", 10),
+)
+
+
+class Called(Story):
+    """The same for the command that calls jobs off: all of them are at fal, and one of them is to stay there."""
+
+    async def _tell(self, crashes: Iterator[int]) -> Ran:
+        names = [one.name for one in self.table if one.name != "stays"]
+        async with self.world.queue() as queue:
+            await self.world.life(queue, self.table, interrupt_after=1.0, concurrency="8")
+            for _ in range(LIVES_MAX):
+                self.effects.append(Effects(next(crashes, None)))
+                ran = await self.world.life(
+                    queue, self.table, effects=self.effects[-1], faults_go_on=True, cancel=names, **SHORT_TIMES
+                )
+                if ran is not None:
+                    assert ran.calls["submit"] == 0
+                    assert {name for _, name in ran.calls_of} <= set(names)
+                    break
+            ran = await self.world.life(queue, self.table, faults_go_on=True, **SHORT_TIMES)
+        assert ran is not None
+        return ran
+
+    def check(self, ran: Ran) -> None:
+        """What won the race is there and paid; the rest is cancelled, and nothing was submitted for it again."""
+        assert ran.accepted == dict.fromkeys((one.name for one in self.table), 1)
+        saved = {name for name, state in ran.states.items() if state == "fetched"}
+        assert saved == {"wins", "stays"}
+        assert {state for name, state in ran.states.items() if name not in saved} == {"cancelled"}
+        assert (ran.cost["fails"], ran.cost["runs"], ran.cost["wins"], ran.exit_code) == (0, *[PRICE_MICROS] * 2, 3)
+        for name in saved:
+            assert prompt_in((self.world.state / ran.paths[name][0]).read_bytes()) == name
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory where there is one: hundreds of runs would wait for the disk alone."""
@@ -109,9 +153,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def survived(folder: Path, table: Sequence[Shot], crashes: Sequence[int], **options: Any) -> Story:
+def survived(
+    folder: Path, table: Sequence[Shot], crashes: Sequence[int], kind: type[Story] = Story, **options: Any
+) -> Story:
     """The story with these crashes, checked; says how it went when it went wrong."""
-    story = Story(folder, table, **options)
+    story = kind(folder, table, **options)
     try:
         story.check(story.told(iter(crashes)))
     except BaseException:
@@ -145,3 +191,13 @@ def test_several_crashes_in_a_row_cost_nothing_and_lose_nothing(folder: Path) ->
         table = rng.choice([PLAIN, TROUBLED, LOST])
         crashes = [rng.randint(1, 60) for _ in range(rng.randint(2, 5))]
         survived(folder / str(n), table, crashes, queue_dies_too=rng.random() < 0.5)
+
+
+def test_a_crash_before_any_effect_of_calling_off_pays_nothing_more_and_loses_no_result(folder: Path) -> None:
+    for n in range(1, 1000):
+        story = survived(folder / str(n), CALLED_OFF, [n], Called, queue_dies_too=False)
+        if not story.effects[0].is_dead:
+            break
+    assert 50 < n < 1000, "every effect of a whole command"
+    for first in range(1, n, 15):
+        survived(folder / str(first), CALLED_OFF, [first, n - first], Called, queue_dies_too=False)

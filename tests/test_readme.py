@@ -66,7 +66,7 @@ def test_the_first_commands_do_what_they_say(campaign: Path, words: list[str]) -
 def test_the_campaign_that_is_shown_is_a_good_one(campaign: Path) -> None:
     result = CliRunner().invoke(cli, ["plan", "pier.yaml"], standalone_mode=False)
     assert result.exception is None
-    assert "pier: 4 rows, 4 jobs: 4 to submit" in result.output
+    assert "pier: 4 rows, 4 jobs, 4 to submit" in result.output
 
 
 def test_the_mistakes_that_are_shown_are_told_so(campaign: Path) -> None:

@@ -57,6 +57,8 @@ from line_support import (
 from local_support import picture
 
 from batch.endpoints import DEFAULT_ENDPOINT, load
+from batch.scheduler import RunOptions, Stop, StopKind
+from batch.scheduler.gate import Gate
 
 HOUR = 3600.0
 
@@ -634,6 +636,129 @@ def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:
     ran = world.run(*table, max_cost=cap, concurrency="1")
     assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1), "c": ("fetched", 1)}
     assert ran.totals.settled_micros == 2 * PRICE_MICROS
+
+
+def failing(names: str, act: Act = content_policy) -> list[Shot]:
+    return [shot(name, 10, always("result", act)) for name in names.split()]
+
+
+def test_after_so_many_failures_nothing_is_submitted_and_what_is_at_fal_is_saved(world: World) -> None:
+    table = [shot("d", 60), *failing("a b c"), *shots("e f g h i j k l")]
+    ran = world.run(*table, concurrency="1", fail_on_error="3")
+    assert (ran.stop, ran.exit_code) == ("fail_on_error", 4)
+    assert ran.totals.failed == 3
+    assert ran.table["d"] == ("fetched", 1)
+    assert ran.totals.not_started == 12 - sum(ran.accepted.values()) >= 6
+
+    ran = world.again(fail_on_error="1")
+    assert (ran.stop, ran.exit_code, ran.totals.fetched) == (None, 3, 9), "those of an earlier run do not count"
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "bound", "stops"),
+    [
+        (9, 30, "0.1", True),  # the tenth ends well, and nine of ten is too much
+        (1, 30, "0.1", True),
+        (1, 30, "0.2", False),
+        (2, 7, "0.1", False),  # nine ended: not judged
+        (4, 30, "4", True),
+        (4, 30, "5", False),
+    ],
+)
+def test_a_share_of_failures_is_judged_from_ten_ended_jobs_on(
+    world: World, bad: int, good: int, bound: str, stops: bool
+) -> None:
+    table = failing(" ".join(f"bad{n}" for n in range(bad)))
+    table += shots(" ".join(f"good{n:02}" for n in range(good)), 10)
+    ran = world.run(*table, concurrency="1", fail_on_error=bound)
+    assert (ran.stop == "fail_on_error") is stops
+    assert (ran.totals.not_started > 0) is stops
+    assert stops is (ran.totals.fetched < good)
+
+
+def test_a_run_that_has_nothing_left_to_submit_just_ends(world: World) -> None:
+    ran = world.run(*failing("a b"), fail_on_error="2")
+    assert (ran.exit_code, ran.totals.failed) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [answers(499, {"detail": "x", "error_type": "client_cancelled"}), result_gone, gateway_timeout],
+    ids=["cancelled", "from the history", "paid, fetch later"],
+)
+def test_what_did_not_fail_for_good_is_no_failure(world: World, act: Act) -> None:
+    ran = world.run(*failing("a b c", act), *shots("d e f g h i"), concurrency="1", fail_on_error="1")
+    assert (ran.stop, ran.totals.not_started) == (None, 0)
+
+
+def test_an_attempt_that_is_made_again_is_no_failure_and_the_last_one_is(world: World) -> None:
+    again = [shot("a", 10, on("result", internal_error, 1, 2)), *shots("b c d e")]
+    ran = world.run(*again, concurrency="1", fail_on_error="1")
+    assert (ran.stop, ran.totals.fetched) == (None, 5)
+
+    never = [*failing("f", internal_error), *shots(" ".join(f"g{n:02}" for n in range(30)))]
+    ran = world.run(*never, concurrency="1", fail_on_error="1")
+    assert (ran.stop, ran.states["f"]) == ("fail_on_error", "failed")
+
+
+def test_a_job_refused_at_the_submit_is_a_failure(world: World) -> None:
+    refused = on("submit", answers(422, {"detail": "no"}))
+    ran = world.run(shot("a", 10, refused), *shots("b c d e f g h"), concurrency="1", fail_on_error="1")
+    assert (ran.stop, ran.causes["a"]) == ("fail_on_error", "invalid_input")
+    assert ran.totals.not_started > 0
+
+
+def test_a_result_without_its_file_is_one_job_that_failed(world: World) -> None:
+    """It had ended well before: counted twice, a share of all of them could not be reached."""
+    table = failing(" ".join(f"s{n:02}" for n in range(40)), answers(200, {"seed": 1}))
+    ran = world.run(*table, concurrency="1", fail_on_error="0.8", faults=[always("history", history_empty)])
+    assert (ran.stop, ran.causes["s00"]) == ("fail_on_error", "no_file")
+    assert ran.totals.not_started > 0
+
+
+def test_the_end_says_how_many_failed_of_what_and_how_to_go_on() -> None:
+    options = RunOptions(concurrency=1, fail_on_error=0.5)
+    gate = Gate(options=options, clock=lambda: 0.0, rng=random.Random(0), wake=lambda: None, say=lambda words: None)
+    for number, cause in enumerate(["policy", "policy", "one_of", "policy", "policy"]):
+        gate.completed(number)
+        gate.failed(100 + number, cause)
+    message = (
+        "5 of the 10 jobs that ended in this run failed, 4 of them with policy; the same command goes on with the rest"
+    )
+    assert gate.stop == Stop(kind=StopKind.FAILURES, cause="fail_on_error", message=message)
+
+
+# --- without downloads ---
+
+
+def test_without_downloads_results_are_left_at_fal_and_a_later_run_saves_them(world: World) -> None:
+    table = [shot("a", 10, on("result", bad_gateway, 1, 4)), shot("b", 10, always("media", unavailable)), shot("c")]
+    ran = world.run(*table, shot("same", prompt="c"), no_download="yes")
+    assert set(ran.states.values()) == {"completed"}
+    assert (ran.calls["media"], ran.paths["a"]) == (0, ())
+    assert ran.totals.settled_micros == 3 * PRICE_MICROS
+    assert ran.took_s < 120, "it waits for the results, and for nothing else"
+
+    ran = world.again(no_download="yes")
+    assert (set(ran.states.values()), dict(ran.calls), ran.took_s) == ({"completed"}, {}, 0.0)
+
+    ran = world.again()
+    assert set(ran.table.items()) == {("a", ("fetched", 1)), ("b", ("fetched", 1)), ("c", ("fetched", 1)),
+                                      ("same", ("fetched", 0))}  # fmt: skip
+    assert (ran.exit_code, set(ran.calls)) == (0, {"media"})
+    assert (world.state / ran.paths["same"][0]).samefile(world.state / ran.paths["c"][0])
+
+
+def test_without_downloads_a_result_that_cannot_be_had_is_still_asked_for(world: World) -> None:
+    ran = world.run(shot("a", 10, always("result", gateway_timeout)), shot("b"), no_download="yes")
+    assert (ran.states, ran.exit_code) == ({"a": "submitted", "b": "completed"}, 4)
+    assert 600 <= ran.took_s < 700
+
+
+def test_without_downloads_what_an_earlier_run_could_not_save_is_left_alone(world: World) -> None:
+    world.run(shot("a", 10, always("media", unavailable)), shot("b"))
+    ran = world.again(no_download="yes")
+    assert (ran.states, dict(ran.calls)) == ({"a": "completed", "b": "fetched"}, {})
 
 
 # --- leaving and coming back ---

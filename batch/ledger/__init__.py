@@ -1,17 +1,22 @@
 """The ledger: the SQLite file that remembers every job, attempt, event and file. The only SQL of the line.
 
 `schema` has the tables, `values` what is said about them, `lock` keeps a second writer out, `read` answers people,
-`due` answers a run, `write` has one method per transition. Every write is one transaction, durable before it returns.
+`due` answers a run, `compare` says what a plan would come to, `write` has one method per transition. Every write is one
+transaction, durable before it returns.
 """
 
-from batch.ledger.read import LedgerReader, compare, open_reader
+from batch.ledger.compare import Comparison, compare
+from batch.ledger.lock import at_work
+from batch.ledger.read import LedgerReader, open_reader
 from batch.ledger.schema import LEDGER_NAME
-from batch.ledger.values import CampaignTotals, Missing, OpenJob, Placement, Planned, RowResult
+from batch.ledger.values import CampaignTotals, JobLine, Missing, OpenJob, Placement, Planned, RowResult, Superseded
 from batch.ledger.write import Ledger, open_ledger
 
 __all__ = [
     "LEDGER_NAME",
     "CampaignTotals",
+    "Comparison",
+    "JobLine",
     "Ledger",
     "LedgerReader",
     "Missing",
@@ -19,6 +24,8 @@ __all__ = [
     "Placement",
     "Planned",
     "RowResult",
+    "Superseded",
+    "at_work",
     "compare",
     "open_ledger",
     "open_reader",

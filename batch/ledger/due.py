@@ -3,28 +3,70 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
 from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, WANTED, LedgerReader
 from batch.ledger.values import Missing, OpenJob, open_job_of, placement_of
+from batch.states import State
 
-__all__ = ["DueReader"]
+__all__ = ["Cancellable", "DueReader"]
 
 # Word for word the conditions of the partial indexes, or SQLite does not use them.
 _FRESH = "job.state = 'planned' AND job.due_at = 0"
 _AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
 _FOLLOWING = "job.state IN ('submitted', 'completed')"
+_SUBMITTED = "job.state = 'submitted'"
 _NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
+_CANCELLING = """job.id IN (
+    SELECT wish.job_id FROM attempt AS wish WHERE wish.cancel_asked_at IS NOT NULL
+    AND wish.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = wish.job_id))"""
+
+
+# Rows by name, or every row and what is superseded but may still be at fal.
+_MEANT = f"""CASE WHEN :rows = '[]'
+    THEN {WANTED} OR (job.state IN ('submitting', 'submitted', 'in_doubt', 'completed') AND {EVER_WANTED})
+    ELSE EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign
+      AND row.reading = :reading AND row.row_id IN (SELECT value FROM json_each(:rows))) END"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellable:
+    """Which of the jobs that were meant can be called off, and why the others cannot.
+
+    `job_ids` are at fal. `shared` are too, but somebody who was not meant wants them as well: job -> the rows (campaign
+    and row id) that do. `in_doubt` may be at fal under a name nobody knows. `not_submitted` have nothing to call off,
+    `complete` have their result, `ended` failed or were cancelled before.
+    """
+
+    job_ids: tuple[int, ...]
+    shared: Mapping[int, tuple[tuple[str, str], ...]]
+    in_doubt: int
+    not_submitted: int
+    complete: int
+    ended: int
 
 
 class DueReader(LedgerReader):
     """The questions of a run; those of people are LedgerReader's."""
 
-    def following(self, campaign_id: int, *, now: float, limit: int, except_ids: Sequence[int] = ()) -> list[OpenJob]:
-        """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted."""
-        where = f"{_FOLLOWING} AND job.due_at <= :now AND {EVER_WANTED}"
+    def following(
+        self,
+        campaign_id: int,
+        *,
+        now: float,
+        limit: int,
+        except_ids: Sequence[int] = (),
+        only_submitted: bool = False,
+        only_cancelling: bool = False,
+    ) -> list[OpenJob]:
+        """Accepted jobs of the campaign (superseded ones too) that are due, at most `limit` beyond those excepted.
+
+        Only those without a result, or only those that the user wants called off, where that is asked for.
+        """
+        where = f"{_followed(only_submitted, only_cancelling)} AND job.due_at <= :now"
         return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
 
     def claimable(
@@ -51,9 +93,16 @@ class DueReader(LedgerReader):
             return 0.0
         return self._first_due(f"{_AGAIN} AND {WANTED}", campaign_id, except_ids)
 
-    def next_look(self, campaign_id: int, *, except_ids: Sequence[int] = ()) -> float | None:
-        """When the earliest accepted job is to be looked at; None where there is none."""
-        return self._first_due(f"{_FOLLOWING} AND {EVER_WANTED}", campaign_id, except_ids)
+    def next_look(
+        self,
+        campaign_id: int,
+        *,
+        except_ids: Sequence[int] = (),
+        only_submitted: bool = False,
+        only_cancelling: bool = False,
+    ) -> float | None:
+        """When the earliest job of those that `following` gives is to be looked at; None where there is none."""
+        return self._first_due(_followed(only_submitted, only_cancelling), campaign_id, except_ids)
 
     def known_request(self, request_id: str) -> tuple[int, float] | None:
         """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
@@ -137,6 +186,45 @@ class DueReader(LedgerReader):
         values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
         return [row[0] for row in self._db.execute(query, values)]
 
+    def cancellable(self, campaign_id: int, row_ids: Sequence[str] = ()) -> Cancellable:
+        """The jobs that these rows of the newest reading want (all rows, and the superseded jobs, where none is named),
+        sorted by whether they can be called off."""
+        names = {**self._names(campaign_id, ()), "rows": json.dumps(list(row_ids))}
+        query = f"SELECT job.id FROM job WHERE {_SUBMITTED} AND {_MEANT} ORDER BY job.id"
+        submitted = [row[0] for row in self._db.execute(query, names).fetchall()]
+        shared = {job_id: rows for job_id in submitted if (rows := self._wanted_besides(job_id, names))}
+        query = f"SELECT job.state, count(*) FROM job WHERE job.state != 'submitted' AND {_MEANT} GROUP BY 1"
+        counts = {State(row[0]): row[1] for row in self._db.execute(query, names)}
+
+        def count(*states: State) -> int:
+            return sum(counts.get(state, 0) for state in states)
+
+        return Cancellable(
+            job_ids=tuple(job_id for job_id in submitted if job_id not in shared),
+            shared=shared,
+            in_doubt=count(State.IN_DOUBT, State.SUBMITTING),
+            not_submitted=count(State.PLANNED, State.WAITING),
+            complete=count(State.COMPLETED, State.FETCHED),
+            ended=count(State.FAILED, State.CANCELLED),
+        )
+
+    def cancelling(self, campaign_id: int) -> list[int]:
+        """The jobs of the campaign that the user wants called off and of which fal has not said how they ended."""
+        query = f"SELECT job.id FROM job WHERE {_SUBMITTED} AND {EVER_WANTED} AND {_CANCELLING} ORDER BY job.id"
+        return [row[0] for row in self._db.execute(query, self._names(campaign_id, ()))]
+
+    def states_of(self, job_ids: Sequence[int]) -> dict[State, int]:
+        """How many of these jobs stand where."""
+        query = "SELECT state, count(*) FROM job WHERE id IN (SELECT value FROM json_each(?)) GROUP BY 1"
+        return {State(row[0]): row[1] for row in self._db.execute(query, (json.dumps(list(job_ids)),))}
+
+    def _wanted_besides(self, job_id: int, names: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+        """The rows that want the job in the newest reading of their campaign and were not meant."""
+        query = """SELECT campaign.name, row.row_id FROM row JOIN campaign ON campaign.id = row.campaign_id
+            WHERE row.job_id = :job AND row.reading = campaign.reading AND NOT (row.campaign_id = :campaign
+            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows)))) ORDER BY row.id"""
+        return tuple((row[0], row[1]) for row in self._db.execute(query, {**names, "job": job_id}))
+
     def _first_due(self, where: str, campaign_id: int, except_ids: Sequence[int]) -> float | None:
         names = self._names(campaign_id, except_ids)
         query = f"SELECT due_at FROM job WHERE {where} AND {_NOT_EXCEPTED} ORDER BY job.due_at LIMIT 1"
@@ -173,3 +261,8 @@ class DueReader(LedgerReader):
             )
             for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id})
         )
+
+
+def _followed(only_submitted: bool, only_cancelling: bool) -> str:
+    where = f"{_SUBMITTED if only_submitted else _FOLLOWING} AND {EVER_WANTED}"
+    return f"{where} AND {_CANCELLING}" if only_cancelling else where

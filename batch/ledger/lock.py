@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batch.errors import Blocked, LedgerBusy
 
-__all__ = ["held", "holder"]
+__all__ = ["at_work", "held", "holder"]
 
 
 @contextmanager
@@ -51,6 +51,20 @@ def holder(folder: Path) -> str:
         return f"`{facts['command']}` (process {facts['pid']} on {facts['host']}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another fal-batch"
+
+
+def at_work(folder: Path) -> str | None:
+    """Who holds the lock now, None where nobody does, without touching it: by the holder's own note, and whether its
+    process is alive. A note from another machine is believed."""
+    try:
+        facts = json.loads(_holder_file(folder).read_text(encoding="utf-8"))
+        if facts["host"] == socket.gethostname():
+            os.kill(int(facts["pid"]), 0)
+    except PermissionError:
+        pass  # it is there, and somebody else's
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return holder(folder)
 
 
 def _note_holder(folder: Path, command: str) -> None:

@@ -3,30 +3,39 @@ ask while a run goes on in another process."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from batch import budget
 from batch.errors import Blocked, InputError
-from batch.jobs import Attempt, Row
+from batch.jobs import Attempt
 from batch.ledger.schema import LEDGER_NAME, is_current
 from batch.ledger.values import (
+    TO_SUBMIT,
     CampaignTotals,
+    JobLine,
+    Known,
     OpenJob,
     Placement,
     Planned,
     RowResult,
-    Tally,
     attempt_of,
+    job_line_of,
     open_job_of,
     placement_of,
     seed_of,
+    superseded_of,
+    urls_of,
 )
-from batch.states import State
+from batch.states import FINAL, State
 
-__all__ = ["EVER_WANTED", "IS_NEWEST", "JOB_WITH_ATTEMPT", "WANTED", "LedgerReader", "compare", "open_reader"]
+__all__ = ["EVER_WANTED", "IS_NEWEST", "JOB_WITH_ATTEMPT", "WANTED", "LedgerReader", "open_reader"]
+
+DURATIONS_MAX = 200  # of an endpoint: enough for a median, and recent
 
 WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
@@ -48,14 +57,6 @@ def open_reader(folder: Path) -> LedgerReader | None:
     except sqlite3.Error as exc:
         raise Blocked(f"{path} cannot be read: {exc}") from exc
     return LedgerReader(connection, folder)
-
-
-def compare(rows: Iterable[Row], reader: LedgerReader | None) -> Planned:
-    """What planning these rows would come to, without writing any of it. Memory: the keys of all jobs."""
-    tally = Tally()
-    for row in rows:
-        tally.add(row, None if reader is None else reader.state_of(row.job.key))
-    return tally.planned()
 
 
 def _uri_path(path: Path) -> str:
@@ -89,65 +90,140 @@ class LedgerReader:
         found = self._db.execute("SELECT reading FROM campaign WHERE id = ?", (campaign_id,)).fetchone()
         return int(found["reading"])
 
-    def state_of(self, key: str) -> State | None:
-        """Where the job of that key stands; None where the ledger has no such job."""
-        found = self._db.execute("SELECT state FROM job WHERE key = ?", (key,)).fetchone()
-        return None if found is None else State(found["state"])
+    def known(self, campaign_id: int | None, keys: Sequence[str]) -> dict[str, Known]:
+        """What is known of the jobs of these keys; those that the ledger has not are left out."""
+        query = f"""SELECT job.key, job.state, {WANTED} AS is_wanted, {EVER_WANTED} AS is_ours FROM job
+            WHERE job.key IN (SELECT value FROM json_each(:keys))"""
+        reading = 0 if campaign_id is None else self.reading(campaign_id)
+        names = {"campaign": campaign_id, "reading": reading, "keys": json.dumps(keys)}
+        return {
+            r["key"]: Known(state=State(r["state"]), is_wanted=bool(r["is_wanted"]), is_ours=bool(r["is_ours"]))
+            for r in self._db.execute(query, names)
+        }
+
+    def known_rows(self, campaign_id: int, row_ids: Sequence[str]) -> set[str]:
+        """Those of these row ids that some reading of the campaign had."""
+        query = """SELECT DISTINCT row_id FROM row WHERE campaign_id = ?
+            AND row_id IN (SELECT value FROM json_each(?))"""
+        return {row[0] for row in self._db.execute(query, (campaign_id, json.dumps(row_ids)))}
+
+    def wanted_by_state(self, campaign_id: int) -> dict[State, int]:
+        """How many jobs the newest reading wants, by where they stand."""
+        query = f"SELECT state, count(*) FROM job WHERE {WANTED} GROUP BY state"
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
+        return {State(row[0]): row[1] for row in self._db.execute(query, names)}
+
+    def durations_s(self, endpoint: str) -> list[float]:
+        """The last durations seen of an endpoint's jobs, from accepted to complete; the newest first."""
+        query = """SELECT attempt.ended_at - attempt.accepted_at FROM attempt JOIN job ON job.id = attempt.job_id
+            WHERE attempt.end_event = 'completed' AND job.endpoint = ? ORDER BY attempt.id DESC LIMIT ?"""
+        return [row[0] for row in self._db.execute(query, (endpoint, DURATIONS_MAX))]
 
     def message(self, job_id: int) -> str | None:
         """What the ledger last noted about a job, in words."""
         found = self._db.execute("SELECT message FROM job WHERE id = ?", (job_id,)).fetchone()
         return None if found is None or found["message"] is None else str(found["message"])
 
-    def planned(self, campaign_id: int, *, new_after_id: int) -> Planned:
-        """What the newest reading comes to; jobs numbered above `new_after_id` count as new."""
-        query = """
-            SELECT state, id > :new AS is_new, count(*) AS jobs, sum(price_micros) AS price,
-              sum(price_micros IS NULL) AS unpriced
-            FROM job WHERE id IN (SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading)
-            GROUP BY state, is_new"""
-        names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "new": new_after_id}
-        groups = self._db.execute(query, names).fetchall()
+    def newest(self) -> tuple[int, int]:
+        """The highest numbers of a job and of a row: what is planned after it is new."""
+        query = "SELECT (SELECT coalesce(max(id), 0) FROM job), (SELECT coalesce(max(id), 0) FROM row)"
+        found = self._db.execute(query).fetchone()
+        return found[0], found[1]
 
-        def total(column: str, states: set[State], *, only_new: bool = False) -> int:
-            return sum(g[column] or 0 for g in groups if State(g["state"]) in states and (g["is_new"] or not only_new))
-
-        rows = self._db.execute("SELECT count(*) FROM row WHERE campaign_id = :campaign AND reading = :reading", names)
-        to_do = {State.PLANNED, State.WAITING}
-        return Planned(
-            rows=rows.fetchone()[0],
-            jobs=total("jobs", set(State)),
-            new=total("jobs", set(State), only_new=True),
-            done=total("jobs", {State.FETCHED}),
-            under_way=total("jobs", set(State) - to_do - {State.FETCHED, State.FAILED, State.CANCELLED}),
-            failed=total("jobs", {State.FAILED, State.CANCELLED}),
-            to_submit=total("jobs", to_do),
-            estimate_micros=total("price", to_do),
-            unpriced=total("unpriced", to_do),
+    def planned(self, campaign_id: int, *, before: tuple[int, int], cap_micros: int | None) -> Planned:
+        """What the newest reading comes to; `before` is what `newest` said before it was planned."""
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "job": before[0],
+            "row": before[1],
+        }
+        mine = "SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading"
+        groups = self._db.execute(
+            f"""SELECT state, endpoint,
+              CASE WHEN id <= :job THEN 'known' WHEN EXISTS (
+                SELECT 1 FROM row JOIN row AS older ON older.campaign_id = row.campaign_id AND older.row_id = row.row_id
+                WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading
+                AND older.reading < :reading) THEN 'changed' ELSE 'new' END AS novelty,
+              id <= :job AND NOT EXISTS (
+                SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.id <= :row
+              ) AS is_elsewhere,
+              count(*) AS jobs, sum(price_micros) AS price, sum(price_micros IS NULL) AS unpriced,
+              min(price_micros) AS cheapest, max(price_micros) AS dearest
+            FROM job WHERE id IN ({mine}) GROUP BY 1, 2, 3, 4""",
+            names,
+        ).fetchall()
+        rows = self._db.execute(f"SELECT count(*) FROM ({mine})", names).fetchone()[0]
+        superseded = self._db.execute(
+            f"""SELECT state, count(*) FROM job WHERE id IN
+              (SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading - 1)
+            AND id NOT IN ({mine}) GROUP BY state""",
+            names,
         )
+        to_submit = [group for group in groups if State(group["state"]) in TO_SUBMIT]
+        by_endpoint: dict[str, int] = {}
+        for group in to_submit:
+            by_endpoint[group["endpoint"]] = by_endpoint.get(group["endpoint"], 0) + group["jobs"]
+
+        def jobs(states: Collection[State]) -> int:
+            return sum(group["jobs"] for group in groups if State(group["state"]) in states)
+
+        count = sum(by_endpoint.values())
+        return Planned(
+            rows=rows,
+            jobs=jobs(frozenset(State)),
+            new=sum(group["jobs"] for group in groups if group["novelty"] == "new"),
+            changed=sum(group["jobs"] for group in groups if group["novelty"] == "changed"),
+            done=jobs({State.FETCHED}),
+            under_way=jobs(set(State) - TO_SUBMIT - FINAL),
+            failed=jobs({State.FAILED, State.CANCELLED}),
+            elsewhere=sum(group["jobs"] for group in groups if group["is_elsewhere"]),
+            to_submit=count,
+            to_submit_by_endpoint=by_endpoint,
+            superseded=superseded_of({State(state): n for state, n in superseded}),
+            affordable=count if cap_micros is None else self.affordable(campaign_id, cap_micros),
+            estimate_micros=sum(group["price"] or 0 for group in to_submit),
+            price_min_micros=min((g["cheapest"] for g in to_submit if g["cheapest"] is not None), default=None),
+            price_max_micros=max((g["dearest"] for g in to_submit if g["dearest"] is not None), default=None),
+            unpriced=sum(group["unpriced"] for group in to_submit),
+        )
+
+    def affordable(self, campaign_id: int, cap_micros: int, *, first: Sequence[int | None] = ()) -> int:
+        """How many of the jobs to submit fit under the cap, in the order in which they are claimed, after some of the
+        prices `first`."""
+        query = f"""SELECT price_micros FROM job WHERE state IN ('planned', 'waiting') AND {WANTED}
+            ORDER BY due_at = 0, due_at, id"""
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
+        prices = (row[0] for row in self._db.execute(query, names))
+        return budget.affordable(itertools.chain(first, prices), cap_micros - self.exposure_micros(campaign_id))
 
     def totals(self, campaign_id: int) -> CampaignTotals:
         """Where every row of the newest reading stands, and the campaign's money."""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
         by_state: dict[str, int] = {}
-        causes: dict[str, int] = {}
+        completed = 0
+        causes: dict[str, dict[str, int]] = {"failed": {}, "waiting": {}, "paid": {}}
         query = """
             SELECT job.state, job.fal_status = 'COMPLETED' AS is_complete, job.cause, count(*) AS n
             FROM row JOIN job ON job.id = row.job_id
             WHERE row.campaign_id = :campaign AND row.reading = :reading GROUP BY 1, 2, 3"""
         for state, is_complete, cause, n in self._db.execute(query, names):
             name = "paid" if state == "completed" or (state == "submitted" and is_complete) else state
+            completed += n if state == "completed" else 0
             by_state[name] = by_state.get(name, 0) + n
-            if state == "failed":
-                causes[cause or "unknown"] = causes.get(cause or "unknown", 0) + n
+            if name in causes and (cause or name == "failed"):
+                told = cause or "unknown"
+                causes[name][told] = causes[name].get(told, 0) + n
         superseded = dict(
             self._db.execute(
-                f"""SELECT job.state = 'in_doubt', count(*) FROM job
+                f"""SELECT job.state, count(*) FROM job
                 WHERE job.state IN ('submitting', 'submitted', 'completed', 'in_doubt')
                 AND {EVER_WANTED} AND NOT {WANTED} GROUP BY 1""",
                 names,
             ).fetchall()
         )
+        superseded_in_doubt = superseded.pop("in_doubt", 0)
+        to_submit = f"SELECT sum(price_micros) FROM job WHERE state IN ('planned', 'waiting') AND {WANTED}"
         return CampaignTotals(
             rows=sum(by_state.values()),
             fetched=by_state.get("fetched", 0),
@@ -158,9 +234,14 @@ class LedgerReader:
             in_flight=by_state.get("submitting", 0) + by_state.get("submitted", 0),
             waiting=by_state.get("waiting", 0),
             not_started=by_state.get("planned", 0),
-            failed_by_cause=dict(sorted(causes.items())),
-            superseded_open=superseded.get(0, 0),
-            superseded_in_doubt=superseded.get(1, 0),
+            failed_by_cause=dict(sorted(causes["failed"].items())),
+            waiting_by_cause=dict(sorted(causes["waiting"].items())),
+            paid_fetch_later_by_cause=dict(sorted(causes["paid"].items())),
+            completed=completed,
+            superseded_open=sum(superseded.values()),
+            superseded_completed=superseded.get("completed", 0),
+            superseded_in_doubt=superseded_in_doubt,
+            to_submit_micros=self._db.execute(to_submit, names).fetchone()[0] or 0,
             **self._money(campaign_id),
         )
 
@@ -213,6 +294,40 @@ class LedgerReader:
         found = self._db.execute(query + " ORDER BY attempt.submitting_at, attempt.id", names)
         return [(attempt_of(row), row["seen_request_id"]) for row in found]
 
+    def jobs(
+        self,
+        campaign_id: int,
+        *,
+        states: Collection[State] = (),
+        causes: Collection[str] = (),
+        row_ids: Collection[str] = (),
+        superseded: bool = False,
+    ) -> Iterator[JobLine]:
+        """The rows of the newest reading with their jobs, in the sheet's order, narrowed by what is given; with
+        `superseded` the jobs that no row wants any more, each once, in place of those."""
+        wanted = "row.reading = :reading"
+        if superseded:
+            wanted = f"""NOT {WANTED} AND row.id = (SELECT max(other.id) FROM row AS other
+                WHERE other.job_id = job.id AND other.campaign_id = :campaign)"""
+        query = f"""{JOB_LINE} WHERE row.campaign_id = :campaign AND {wanted}
+            AND (:states = '[]' OR job.state IN (SELECT value FROM json_each(:states)))
+            AND (:causes = '[]' OR job.cause IN (SELECT value FROM json_each(:causes)))
+            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows)))
+            ORDER BY row.position"""
+        names = {
+            "campaign": campaign_id,
+            "reading": self.reading(campaign_id),
+            "states": json.dumps([state.value for state in states]),
+            "causes": json.dumps(list(causes)),
+            "rows": json.dumps(list(row_ids)),
+        }
+        return (job_line_of(row) for row in self._db.execute(query, names))
+
+    def job_line(self, campaign_id: int, job_id: int) -> JobLine:
+        """One job under the name of the row that its files are named after."""
+        row = self.placement(campaign_id, job_id).row
+        return job_line_of(self._db.execute(f"{JOB_LINE} WHERE row.id = ?", (row,)).fetchone())
+
     def job(self, job_id: int) -> OpenJob:
         """One job with its newest attempt."""
         found = self._db.execute(f"{JOB_WITH_ATTEMPT} WHERE job.id = ?", (job_id,)).fetchone()
@@ -249,6 +364,7 @@ class LedgerReader:
         return RowResult(
             state=state,
             paths=tuple(row["path"] for row in files),
+            urls=urls_of(found),
             sha256=tuple(row["sha256"] for row in files),
             seed=seed_of(found),
             endpoint=found["endpoint"],
@@ -293,3 +409,15 @@ JOB_WITH_ATTEMPT = f"""
     SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price,
       job.state, job.due_at, job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""
+
+
+JOB_LINE = f"""
+    SELECT row.address, row.row_id, row.take, job.key, job.endpoint, job.input, job.state, job.fal_status, job.cause,
+      job.message, job.due_at, attempt.request_id, attempt.result, attempt.submitting_at,
+      (SELECT count(*) FROM attempt AS one WHERE one.job_id = job.id) AS attempts,
+      (SELECT sum(cost_micros) FROM attempt AS one WHERE one.job_id = job.id) AS cost_micros,
+      (SELECT max(at) FROM event WHERE event.job_id = job.id
+        AND event.now IN ('fetched', 'failed', 'cancelled')) AS finished_at,
+      (SELECT json_group_array(artifact.path) FROM artifact WHERE artifact.attempt_id = attempt.id
+        AND artifact.row_id = row.id AND artifact.saved_at IS NOT NULL) AS paths
+    FROM row JOIN job ON job.id = row.job_id LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""

@@ -7,15 +7,19 @@ are seconds since 1970, UTC; money is integer micro-dollars; hashes are lower-ca
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from batch.states import FINAL, State
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 __all__ = ["LEDGER_NAME", "is_current", "migrate"]
 
 LEDGER_NAME = "ledger.db"
 
 _MIGRATION_SET = "fal-batch"
-_NEWEST = "0001_tables"
 
 
 def _names(states: frozenset[State] | type[State]) -> str:
@@ -146,6 +150,19 @@ CREATE TABLE upload (                   -- a local file by its content, and wher
 ) WITHOUT ROWID;
 """
 
+_CANCELLING = """
+ALTER TABLE attempt ADD COLUMN cancel_asked_at REAL   -- the user wants it called off: a wish until fal confirms it
+  CHECK (cancel_asked_at IS NULL OR request_id IS NOT NULL);
+ALTER TABLE attempt ADD COLUMN cancel_answer TEXT     -- what fal said last when it was told
+  CHECK (cancel_answer IS NULL OR
+    (cancel_answer IN ('asked', 'removed', 'too_late', 'unknown', 'unclear') AND cancel_asked_at IS NOT NULL));
+CREATE INDEX attempt_cancelling ON attempt (job_id) WHERE cancel_asked_at IS NOT NULL;
+CREATE INDEX job_submitted ON job (due_at) WHERE state = 'submitted';  -- all that a run without downloads follows
+"""
+
+_MIGRATIONS = (("0001_tables", _TABLES), ("0002_cancelling", _CANCELLING))
+"""In order, for ever: a ledger that has the first of them gets the others."""
+
 assert {state.value for state in FINAL} == {"fetched", "failed", "cancelled"}, "the partial indexes above name the rest"
 
 
@@ -155,7 +172,7 @@ def is_current(connection: sqlite3.Connection) -> bool:
     if known is None:
         return False
     found = connection.execute(
-        "SELECT 1 FROM _sqlite_migrations WHERE migration_set = ? AND name = ?", (_MIGRATION_SET, _NEWEST)
+        "SELECT 1 FROM _sqlite_migrations WHERE migration_set = ? AND name = ?", (_MIGRATION_SET, _MIGRATIONS[-1][0])
     ).fetchone()
     return found is not None
 
@@ -167,13 +184,17 @@ def migrate(connection: sqlite3.Connection) -> None:
     import sqlite_utils
 
     migrations = sqlite_utils.Migrations(_MIGRATION_SET)
+    for name, script in _MIGRATIONS:
+        migrations(name=name)(_applied(script))
+    migrations.apply(sqlite_utils.Database(connection))
 
-    @migrations(name=_NEWEST)
-    def tables(db: sqlite_utils.Database) -> None:
-        for statement in _statements(_TABLES):
+
+def _applied(script: str) -> Callable[[sqlite_utils.Database], None]:
+    def apply(db: sqlite_utils.Database) -> None:
+        for statement in _statements(script):
             db.execute(statement)
 
-    migrations.apply(sqlite_utils.Database(connection))
+    return apply
 
 
 def _statements(script: str) -> list[str]:

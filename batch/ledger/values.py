@@ -8,21 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch.jobs import Artifact, Attempt, Row, Ticket
-from batch.states import State
+from batch.jobs import Artifact, Attempt, Ticket, file_refs
+from batch.states import FINAL, State
 
 __all__ = [
+    "TO_SUBMIT",
     "CampaignTotals",
+    "JobLine",
+    "Known",
     "Missing",
     "OpenJob",
     "Placement",
     "Planned",
     "RowResult",
-    "Tally",
+    "Superseded",
     "attempt_of",
+    "job_line_of",
     "open_job_of",
     "placement_of",
     "seed_of",
+    "superseded_of",
+    "urls_of",
 ]
 
 
@@ -45,27 +51,80 @@ class OpenJob:
     ticket: Ticket | None
     accepted_at: float | None
     completed_at: float | None
+    cancel_asked_at: float | None
+    cancel_answer: str | None
     result: Mapping[str, Any] | None
+
+
+TO_SUBMIT = frozenset({State.PLANNED, State.WAITING})
+"""Where a job stands that a run would submit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the ledger knows of a job that a manifest wants.
+
+    `is_wanted` when the campaign's newest reading wants it, `is_ours` when any reading of it ever did.
+    """
+
+    state: State
+    is_wanted: bool
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """Jobs that the reading before wanted and this one does not.
+
+    `dropped` were not accepted yet and will not be submitted, `followed` are at fal or in doubt, `ended` are saved,
+    failed or cancelled.
+    """
+
+    dropped: int = 0
+    followed: int = 0
+    ended: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.dropped + self.followed + self.ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars."""
+    """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars.
+
+    `rows` are wanted results: one for each line of the sheet, combination of the matrix, and take. `jobs` are those
+    rows without the ones that ask for the same as another: the sum of `to_submit`, `under_way`, `done` and `failed`.
+
+    `to_submit` has three parts: `new` (the ledger has no such job), `changed` (it has none, and the row wanted
+    something else before) and the rest, which was planned before and not taken yet. `elsewhere` are jobs that only
+    other campaigns wanted so far. `affordable` of `to_submit` fit under the cap (all of them where there is none).
+    """
 
     rows: int
     jobs: int
     new: int
+    changed: int
     done: int
     under_way: int
     failed: int
+    elsewhere: int
     to_submit: int
+    to_submit_by_endpoint: Mapping[str, int]
+    superseded: Superseded
+    affordable: int
     estimate_micros: int
+    price_min_micros: int | None
+    price_max_micros: int | None
     unpriced: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignTotals:
-    """Where the rows of a campaign stand. The first eight fields add up to `rows`; superseded jobs are beside them."""
+    """Where the rows of a campaign stand. The eight counts after `rows` add up to it; superseded jobs are beside them.
+
+    `completed` are those of `paid_fetch_later` whose result is in the ledger: their files alone are missing.
+    """
 
     rows: int
     fetched: int
@@ -77,8 +136,13 @@ class CampaignTotals:
     waiting: int
     not_started: int
     failed_by_cause: Mapping[str, int]
+    waiting_by_cause: Mapping[str, int]
+    paid_fetch_later_by_cause: Mapping[str, int]
+    completed: int
     superseded_open: int
+    superseded_completed: int
     superseded_in_doubt: int
+    to_submit_micros: int
     settled_micros: int
     reserved_micros: int
     in_doubt_micros: int
@@ -105,6 +169,31 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """One row of a campaign (one take of it) and where its job stands, for people. Times are seconds since 1970, UTC;
+    `finished_at` only where the job is fetched, failed or cancelled; `due_at` is 0 where nothing is put off."""
+
+    address: str
+    row_id: str
+    take: int
+    key: str
+    endpoint: str
+    state: State
+    fal_status: str | None
+    cause: str | None
+    message: str | None
+    due_at: float
+    seed: int | None
+    request_id: str | None
+    attempts: int
+    cost_micros: int | None
+    submitted_at: float | None
+    finished_at: float | None
+    paths: tuple[str, ...]
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """A row whose job is fetched but whose own name not every file has yet, and all the files to link to."""
 
@@ -120,6 +209,7 @@ class RowResult:
 
     state: State
     paths: tuple[str, ...]
+    urls: tuple[str, ...]
     sha256: tuple[str, ...]
     seed: int | None
     endpoint: str
@@ -132,40 +222,11 @@ class RowResult:
     message: str | None
 
 
-class Tally:
-    """Counts what planning would come to, row by row."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, State | None] = {}
-        self._rows = 0
-        self._estimate = 0
-        self._unpriced = 0
-
-    def add(self, row: Row, state: State | None) -> None:
-        self._rows += 1
-        if row.job.key in self._seen:
-            return
-        self._seen[row.job.key] = state
-        if state in (None, State.PLANNED, State.WAITING):
-            self._estimate += row.job.price_micros or 0
-            self._unpriced += row.job.price_micros is None
-
-    def planned(self) -> Planned:
-        states = list(self._seen.values())
-        to_submit = sum(state in (None, State.PLANNED, State.WAITING) for state in states)
-        failed = sum(state in (State.FAILED, State.CANCELLED) for state in states)
-        done = states.count(State.FETCHED)
-        return Planned(
-            rows=self._rows,
-            jobs=len(states),
-            new=states.count(None),
-            done=done,
-            under_way=len(states) - to_submit - failed - done,
-            failed=failed,
-            to_submit=to_submit,
-            estimate_micros=self._estimate,
-            unpriced=self._unpriced,
-        )
+def superseded_of(by_state: Mapping[State, int]) -> Superseded:
+    """Jobs no longer wanted, sorted by what becomes of them."""
+    dropped = sum(count for state, count in by_state.items() if state in TO_SUBMIT)
+    ended = sum(count for state, count in by_state.items() if state in FINAL)
+    return Superseded(dropped=dropped, ended=ended, followed=sum(by_state.values()) - dropped - ended)
 
 
 def open_job_of(row: sqlite3.Row) -> OpenJob:
@@ -193,6 +254,8 @@ def open_job_of(row: sqlite3.Row) -> OpenJob:
         else None,
         accepted_at=row["accepted_at"],
         completed_at=row["ended_at"],
+        cancel_asked_at=row["cancel_asked_at"],
+        cancel_answer=row["cancel_answer"],
         result=None if row["result"] is None else json.loads(row["result"]),
     )
 
@@ -224,6 +287,35 @@ def placement_of(row: sqlite3.Row) -> Placement:
         campaign=row["name"],
         is_superseded=not row["is_wanted"],
     )
+
+
+def job_line_of(row: sqlite3.Row) -> JobLine:
+    state = State(row["state"])
+    return JobLine(
+        address=row["address"],
+        row_id=row["row_id"],
+        take=row["take"],
+        key=row["key"],
+        endpoint=row["endpoint"],
+        state=state,
+        fal_status=row["fal_status"] if state is State.SUBMITTED else None,
+        cause=row["cause"],
+        message=row["message"],
+        due_at=row["due_at"],
+        seed=seed_of(row),
+        request_id=row["request_id"],
+        attempts=row["attempts"],
+        cost_micros=row["cost_micros"],
+        submitted_at=row["submitting_at"],
+        finished_at=row["finished_at"],
+        paths=tuple(json.loads(row["paths"])),
+        urls=urls_of(row),
+    )
+
+
+def urls_of(row: sqlite3.Row) -> tuple[str, ...]:
+    """Where fal has the files of the result, for as long as it keeps them."""
+    return tuple(ref.url for ref in file_refs(json.loads(row["result"]))) if row["result"] else ()
 
 
 def seed_of(row: sqlite3.Row) -> int | None:

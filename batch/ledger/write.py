@@ -1,8 +1,8 @@
 """Writing the ledger: planning, claiming, and one method per transition of the table in `states`.
 
-Each method is one transaction that is durable (synchronous=FULL) before it returns: a guarded update of the job, the
-attempt's columns that go with it, and an appended event. A step that the table does not allow is a LedgerFault naming
-the job, and changes nothing. Nothing here waits, and nothing here decides what is to be done.
+Each method is one transaction (`steps` says how one is written) that is durable before it returns. A step that the
+table does not allow is a LedgerFault naming the job, and changes nothing. Nothing here waits, and nothing here decides
+what is to be done.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ from batch import budget, retry
 from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
-from batch.ledger.due import DueReader
 from batch.ledger.schema import LEDGER_NAME, migrate
+from batch.ledger.steps import MESSAGE_CHARS_MAX, Steps
 from batch.ledger.values import OpenJob, Placement, Planned
-from batch.states import Event, IllegalTransition, State, next_state
+from batch.states import Event
 
-__all__ = ["SUBMIT_OPEN_S", "Ledger", "Listener", "open_ledger"]
-
-Listener = Callable[[int, State, State], None]
-"""Told of every transition after it is durable: job number, was, now."""
+__all__ = ["SUBMIT_OPEN_S", "Ledger", "open_ledger"]
 
 SUBMIT_OPEN_S = 75.0
 """Longest time from the claim until the POST can reach fal no more: the submit's own deadline (60 s) and its grace. An
@@ -38,7 +35,6 @@ BUSY_S = 2.0
 event loop, so it must be less than a run has to leave when it is told to."""
 
 PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
-MESSAGE_CHARS_MAX = 500
 
 
 @contextmanager
@@ -87,14 +83,8 @@ def _claim_host(connection: sqlite3.Connection, folder: Path, queue_url: str, at
         )
 
 
-class Ledger(DueReader):
-    """The one writer of a ledger. `clock` is seconds since 1970, UTC; `listener` hears of every transition."""
-
-    def __init__(self, connection: sqlite3.Connection, folder: Path, clock: Callable[[], float]) -> None:
-        super().__init__(connection, folder)
-        self._clock = clock
-        self.listener: Listener | None = None
-        self._exposures: dict[int, int] = {}  # of campaigns that were asked about: this is the only writer
+class Ledger(Steps):
+    """The one writer of a ledger."""
 
     # --- planning ---
 
@@ -112,12 +102,12 @@ class Ledger(DueReader):
         assert made.lastrowid is not None
         return made.lastrowid
 
-    def plan(self, campaign_id: int, rows: Iterable[Row]) -> Planned:
+    def plan(self, campaign_id: int, rows: Iterable[Row], *, cap_micros: int | None = None) -> Planned:
         """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it.
 
         Jobs already known keep their state; rows of an older reading stay, unwanted from now on.
         """
-        newest = self._db.execute("SELECT coalesce(max(id), 0) FROM job").fetchone()[0]
+        before = self.newest()
         reading = self.reading(campaign_id) + 1
         self._db.execute("PRAGMA synchronous = NORMAL")  # no money hangs on a plan: it can be read again
         try:
@@ -127,7 +117,7 @@ class Ledger(DueReader):
                 self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
-        return self.planned(campaign_id, new_after_id=newest)
+        return self.planned(campaign_id, before=before, cap_micros=cap_micros)
 
     def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:
         at = self._clock()
@@ -372,6 +362,15 @@ class Ledger(DueReader):
             attempt_set={"billable_units": billable_units},
         )
 
+    def cancel_answered(self, attempt: Attempt, answer: str) -> None:
+        """What fal said when it was told to call the attempt off: a column, because only its result decides. That it
+        was removed before it started is kept, whatever a later answer says: such an attempt is not charged."""
+        self._write(
+            """UPDATE attempt SET cancel_answer = ? WHERE id = ? AND ended_at IS NULL AND cancel_asked_at IS NOT NULL
+            AND cancel_answer IS NOT 'removed'""",
+            (answer, attempt.id),
+        )
+
     def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str) -> None:
         """fal confirmed the cancellation."""
         cost = budget.settled(price_micros=attempt.price_micros, is_billed=is_billed, billable_units=None)
@@ -448,118 +447,17 @@ class Ledger(DueReader):
         """A failed or cancelled job is wanted again."""
         self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
 
-    def exposure_micros(self, campaign_id: int) -> int:
-        """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""
-        if campaign_id not in self._exposures:
-            self._exposures[campaign_id] = super().exposure_micros(campaign_id)
-        return self._exposures[campaign_id]
-
-    def _count(self, campaign_id: int, micros: int) -> None:
-        """Keep the sum of `exposure_micros` true after a commit."""
-        if campaign_id in self._exposures:
-            self._exposures[campaign_id] += micros
-
-    # --- how a step is written ---
-
-    def _move(
-        self,
-        attempt: Attempt,
-        event: Event,
-        *,
-        cause: str | None = None,
-        message: str | None = None,
-        ends: bool = False,
-        cost: int | None = None,
-        job_set: Mapping[str, object] | None = None,
-        attempt_set: Mapping[str, object] | None = None,
-    ) -> None:
-        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its cost."""
-        at = self._clock()
-        message = message[:MESSAGE_CHARS_MAX] if message else None
-        attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
-        job_columns: dict[str, object] = {"cause": cause, "message": message, **(job_set or {})}
-        if ends:
-            attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
-            if event in _ENDS_THE_POST:
-                attempt_columns["closed_at"] = at
-        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
+    def cancel_asked(self, job_ids: Iterable[int]) -> int:
+        """The user wants these jobs called off: a wish on their attempts, durable before fal is told of it, and kept
+        until fal confirms it. Only an attempt that fal is known to have can have it. How many have it now that had not.
+        """
         with self._transaction():
-            campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
-            was, now = self._step(
-                attempt.job_id,
-                event,
-                attempt_id=attempt.id,
-                at=at,
-                why=": ".join(part for part in (cause, message) if part) or None,
-                job_set=job_columns,
-                attempt_set=attempt_columns,
+            changed = self._db.executemany(
+                """UPDATE attempt SET cancel_asked_at = ? WHERE job_id = ? AND ended_at IS NULL
+                AND request_id IS NOT NULL AND cancel_asked_at IS NULL""",
+                [(self._clock(), job_id) for job_id in job_ids],
             )
-        if ends:
-            self._count(campaign_id, (cost or 0) - reserved)
-        self._tell(attempt.job_id, was, now)
-
-    def _job_event(
-        self, job_id: int, event: Event, *, cause: str | None, message: str | None, **job_set: object
-    ) -> None:
-        with self._transaction():
-            was, now = self._step(
-                job_id,
-                event,
-                attempt_id=None,
-                at=self._clock(),
-                why=": ".join(part for part in (cause, message) if part) or None,
-                job_set={**job_set, "cause": cause, "message": message},
-            )
-        self._tell(job_id, was, now)
-
-    def _step(
-        self,
-        job_id: int,
-        event: Event,
-        *,
-        attempt_id: int | None,
-        at: float,
-        why: str | None = None,
-        job_set: Mapping[str, object] | None = None,
-        attempt_set: Mapping[str, object] | None = None,
-    ) -> tuple[State, State]:
-        """The guarded update and its event; the caller holds the transaction."""
-        was, now = self._after(job_id, event)
-        self._update("job", {"state": now.value, **(job_set or {})}, "id = ? AND state = ?", (job_id, was.value))
-        if attempt_set:
-            assert attempt_id is not None
-            self._update("attempt", attempt_set, "id = ? AND job_id = ? AND ended_at IS NULL", (attempt_id, job_id))
-        self._db.execute(
-            "INSERT INTO event (job_id, attempt_id, event, was, now, at, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (job_id, attempt_id, event.value, was.value, now.value, at, why),
-        )
-        return was, now
-
-    def _after(self, job_id: int, event: Event) -> tuple[State, State]:
-        """Where the job stands, and where the event leads it; LedgerFault when it leads nowhere."""
-        found = self._db.execute("SELECT state FROM job WHERE id = ?", (job_id,)).fetchone()
-        if found is None:
-            raise LedgerFault(f"there is no job {job_id} to be {event.value}")
-        was = State(found["state"])
-        try:
-            return was, next_state(was, event)
-        except IllegalTransition as exc:
-            raise LedgerFault(f"job {job_id}: {exc}") from exc
-
-    def _update(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> None:
-        names = ", ".join(f"{name} = ?" for name in columns)
-        changed = self._db.execute(f"UPDATE {table} SET {names} WHERE {where}", (*columns.values(), *values))
-        if changed.rowcount != 1:
-            raise LedgerFault(f"the {table} {values[0]} is not where the update expects it ({where})")
-
-    def _must_be_wanted(self, job_id: int, campaign_id: int) -> None:
-        found = self._db.execute(
-            """SELECT 1 FROM row JOIN campaign ON campaign.id = row.campaign_id
-            WHERE row.job_id = ? AND row.campaign_id = ? AND row.reading = campaign.reading""",
-            (job_id, campaign_id),
-        ).fetchone()
-        if found is None:
-            raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
+        return max(0, changed.rowcount)  # -1 where there was none to ask about
 
     def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
         return {
@@ -570,43 +468,12 @@ class Ledger(DueReader):
             "accepted_at": self._clock(),
         }
 
-    def _tell(self, job_id: int, was: State, now: State) -> None:
-        if self.listener is not None:
-            self.listener(job_id, was, now)
-
-    def _write(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
-        """One statement, a transaction of its own."""
-        with self._transaction():
-            return self._db.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
-            self._roll_back()
-            raise Blocked(f"the ledger {self.folder / LEDGER_NAME} cannot be written: {exc}") from exc
-        except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
-            self._roll_back()
-            raise LedgerFault(f"the ledger refuses it: {exc}") from exc
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
 
 _AT_ONCE = 1.0
 """When a job is due that was tried and is planned once more. Above 0, which is for what was never tried; no time of a
 clock, because one that is set back would put the job off."""
 
 _AS_NEW: Mapping[str, object] = {"due_at": _AT_ONCE, "failures": 0, "verdicts": 0, "fal_status": None}
-
-_ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

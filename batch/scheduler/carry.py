@@ -1,7 +1,7 @@
 """The way of one job, `Carrier.carry`: a straight line from wherever the ledger says it stands.
 
-Asking, taking the result, saving its files; what each answer means is decided by the client's table, and what is done
-about it here.
+Calling it off where the user wants that, asking, taking the result, saving its files. What each answer means is decided
+by the client's table, and what is done about it here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anyio
 from batch import reconcile, retry
 from batch.endpoints import Endpoint
 from batch.errors import Action, Blocked, CallFailed, DownloadFailed
-from batch.fal import FalClient
+from batch.fal import CancelAnswer, FalClient
 from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs, local_files
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
@@ -54,8 +54,11 @@ class Carrier:
         clock: Callable[[], float],
         rng: random.Random,
         progress: Progress,
+        has_downloads: bool,
     ) -> None:
         self._progress = progress
+        self._has_downloads = has_downloads
+        self._uncancellable: set[str] = set()  # why jobs could not be called off, each said once
         self._running: set[int] = set()  # jobs that fal says it is working on
         self._ledger = ledger
         self._fal = fal
@@ -79,7 +82,7 @@ class Carrier:
                 return
             self._gate.free_slot(job.id)
             job = self._ledger.job(job.id)
-            if job.state is State.COMPLETED:
+            if job.state is State.COMPLETED and self._has_downloads:
                 await self._fetch(job)
         except Blocked as exc:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
@@ -100,7 +103,9 @@ class Carrier:
         """Ask until fal reports the job complete, then take its result. Whether the result is in the ledger."""
         assert job.attempt is not None and job.ticket is not None and job.accepted_at is not None
         durations = self._durations.setdefault(job.endpoint, retry.Durations())
-        is_fresh = self._clock() - job.accepted_at < 1.0
+        is_called_off = job.cancel_asked_at is not None
+        is_fresh = not is_called_off and self._clock() - job.accepted_at < 1.0
+        must_tell = is_called_off and job.cancel_answer != CancelAnswer.REMOVED.value
         failures, word = 0, None
         while True:
             if is_fresh or word is not None or failures:
@@ -109,6 +114,7 @@ class Carrier:
                     retry.backoff_s(failures, self._rng) if failures else retry.status_wait_s(elapsed, durations.sorted)
                 )
                 await anyio.sleep(wait)
+            must_tell = must_tell and await self._call_off(job)
             try:
                 status = await self._fal.status(job.endpoint, job.ticket)
             except CallFailed as exc:
@@ -140,8 +146,24 @@ class Carrier:
         self._gate.free_slot(job.id)
         return await self._take_result(job, is_complete=True)
 
+    async def _call_off(self, job: OpenJob) -> bool:
+        """Tell fal that the user does not want the job any more. Whether to tell it again with the next question: until
+        fal has answered. What comes of it is for the job's result to say."""
+        assert job.attempt is not None and job.ticket is not None
+        try:
+            answer = await self._fal.cancel(job.endpoint, job.ticket)
+        except CallFailed as exc:
+            if exc.action is not Action.REPEAT and exc.cause not in self._uncancellable:
+                self._uncancellable.add(exc.cause)
+                self._progress.say(f"a job cannot be called off and is followed to its end ({exc.message})")
+            return exc.action is Action.REPEAT
+        self._ledger.cancel_answered(job.attempt, answer.value)
+        return answer is CancelAnswer.UNKNOWN
+
     async def _take_result(self, job: OpenJob, *, is_complete: bool) -> bool:
         """fal's verdict on a job it calls complete. Whether there is a result to save."""
+        if job.cancel_asked_at is not None:
+            job = self._ledger.job(job.id)  # with what fal answered to that
         assert job.attempt is not None and job.ticket is not None
         attempt = job.attempt
         try:
@@ -151,12 +173,15 @@ class Carrier:
                 return await self._take_from_history(job, exc, is_complete=is_complete)
             self._verdict(job, attempt, exc, is_complete=is_complete)
             return False
-        self._ledger.completed(attempt, outcome)
+        self._complete(attempt, outcome)
         return True
+
+    def _complete(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._ledger.completed(attempt, outcome)
+        self._gate.completed(attempt.job_id)
 
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
         """Write down what the result call said instead of a result."""
-        verdicts = job.verdicts + 1
         if exc.cause.startswith("http_4") and not (job.cause == exc.cause and job.failures >= UNTYPED_TRIES):
             self._postpone(job, exc.cause, exc.message)  # no word of the model's own: perhaps a gateway's, once
         elif exc.action is Action.FAIL_JOB or (exc.action is Action.STOP_RUN and exc.cause == "path_unknown"):
@@ -167,38 +192,57 @@ class Carrier:
                 is_billed=exc.is_billed is not False,
                 billable_units=exc.billable_units,
             )
+            self._gate.failed(job.id, exc.cause)
             if exc.cause in UNREAD_FILE_CAUSES:
                 self._ledger.uploads_forgotten(local_files(job.input))
         elif exc.action is Action.CANCELLED:
-            self._ledger.cancelled(attempt, is_billed=exc.is_billed is not False, message=exc.message)
+            # Removed before it started is not charged, as fal says; stopped while it ran may be, and a cap assumes it.
+            is_removed = job.cancel_answer == CancelAnswer.REMOVED.value
+            is_billed = exc.is_billed if exc.is_billed is not None else not is_removed
+            self._ledger.cancelled(attempt, is_billed=is_billed, message=exc.message)
         elif exc.action is Action.RESUBMIT and is_complete:
-            if retry.may_resubmit(verdicts, exc.cause):
-                is_long = exc.cause.startswith("downstream")
-                delay = retry.backoff_s(verdicts, self._rng, retry_after_s=exc.retry_after_s, is_long=is_long)
-                self._ledger.retryable(
-                    attempt, due_at=self._clock() + delay, verdicts=verdicts, cause=exc.cause, message=exc.message
-                )
-            else:
-                self._ledger.failed(attempt, cause=exc.cause, message=exc.message, is_billed=False)
+            self._not_billed(job, attempt, exc)
         else:
             self._postpone(job, exc.cause, exc.message, retry_after_s=exc.retry_after_s)
         if exc.action is Action.STOP_RUN:
             self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
 
+    def _not_billed(self, job: OpenJob, attempt: Attempt, exc: CallFailed) -> None:
+        """A verdict that fal does not bill: a new attempt by itself, a few times; none of what is to be called off."""
+        verdicts = job.verdicts + 1
+        if job.cancel_asked_at is not None:
+            self._ledger.cancelled(attempt, is_billed=False, message=f"called off; it had ended: {exc.message}")
+        elif retry.may_resubmit(verdicts, exc.cause):
+            is_long = exc.cause.startswith("downstream")
+            delay = retry.backoff_s(verdicts, self._rng, retry_after_s=exc.retry_after_s, is_long=is_long)
+            self._ledger.retryable(
+                attempt, due_at=self._clock() + delay, verdicts=verdicts, cause=exc.cause, message=exc.message
+            )
+        else:
+            self._ledger.failed(attempt, cause=exc.cause, message=exc.message, is_billed=False)
+            self._gate.failed(job.id, exc.cause)
+
     async def _take_from_history(self, job: OpenJob, exc: CallFailed, *, is_complete: bool) -> bool:
         """fal no longer gives the result: its history may still hold it."""
         assert job.attempt is not None
+        is_removed = job.cancel_answer == CancelAnswer.REMOVED.value
         try:
             result = await self._result_in_history(job)
         except CallFailed as trouble:
-            self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
-            return False
+            if trouble.action is Action.REPEAT or not is_removed:
+                self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
+                return False
+            result = None
         if result is not None:
-            self._ledger.completed(job.attempt, Outcome(result=result))
+            self._complete(job.attempt, Outcome(result=result))
             return True
-        if is_complete and self._is_gone(job, exc.cause, job.accepted_at):
+        if is_removed:
+            message = "fal took it out of its queue before it started, and does not know it any more"
+            self._ledger.cancelled(job.attempt, is_billed=False, message=message)
+        elif is_complete and self._is_gone(job, exc.cause, job.accepted_at):
             message = f"the result is gone ({exc.message}) and fal's history does not hold it"
             self._ledger.failed(job.attempt, cause="result_expired", message=message, is_billed=True)
+            self._gate.failed(job.id, "result_expired")
         else:
             self._postpone(job, exc.cause, exc.message)
         return False
@@ -222,23 +266,28 @@ class Carrier:
         try:
             async with self._downloads:
                 await self._saver.save(job, self._campaign_id, needs_files=needs_files)
+            self._gate.fetched(job.id)
         except DownloadFailed as exc:
             cause = "file_gone" if exc.is_gone else "download"
             if exc.is_gone and self._is_gone(job, cause, job.completed_at):
-                self._ledger.lost(job.id, cause=cause, message=exc.message)
+                self._lose(job, cause, exc.message)
                 return
             if exc.is_gone:
                 await self._renew_result(job)
             self._postpone(job, cause, exc.message)
         except NoFiles:
             if job.cause == "no_file":
-                self._ledger.lost(job.id, cause="no_file", message="the result holds no file; it is kept in the ledger")
+                self._lose(job, "no_file", "the result holds no file; it is kept in the ledger")
             else:
                 await self._renew_result(job)
                 self._postpone(job, "no_file", "the result holds no file")
         except Blocked as exc:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
             self._postpone(job, "blocked", str(exc))
+
+    def _lose(self, job: OpenJob, cause: str, message: str) -> None:
+        self._ledger.lost(job.id, cause=cause, message=message)
+        self._gate.failed(job.id, cause)
 
     async def _renew_result(self, job: OpenJob) -> None:
         """Ask for the result once more, then for what the history holds of it: its files may have moved."""

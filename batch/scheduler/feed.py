@@ -28,6 +28,7 @@ from batch.states import State
 __all__ = ["Scheduler"]
 
 BACKLOG_MAX = 64  # completed jobs whose files are being saved, beyond the window
+CANCELLING_MAX = 500  # jobs that are called off at the same time, whatever the window: a run of -j 400 has so many
 LIVE_LOOK_S = 15.0  # how often the feed looks while jobs are under way and none of them wakes it
 LOOK_AGAIN_S = 0.25  # at the earliest: a moment that has passed must not make the feed spin
 LATE_PATIENCE_S = 600.0  # how long paid results are asked for when nothing else is left to do
@@ -63,6 +64,7 @@ class Scheduler:
         self._faults: dict[int, Exception] = {}  # jobs that a fault of ours has stopped
         self._fresh_up_to = 0  # the fresh jobs up to this number have been started
         self._without_file = 0
+        self._is_cancelling = options.only_cancelling  # whether anything is to be called off in this run
         self._late_since: float | None = None
         self._said_for: float | None = None
 
@@ -100,6 +102,7 @@ class Scheduler:
             clock=clock,
             rng=rng,
             progress=progress,
+            has_downloads=options.downloads,
         )
 
     async def run(self) -> Ending:
@@ -108,12 +111,16 @@ class Scheduler:
             async with anyio.create_task_group() as tasks:
                 self._ledger.doubt_what_a_crash_left()
                 self._ledger.looked_at_afresh(self._campaign_id)
-                await self._doubts.reconcile()
-                self._give_up()
-                tasks.start_soon(self._doubts.watch)
+                if not self._options.only_cancelling:
+                    self._is_cancelling = bool(self._ledger.cancelling(self._campaign_id))
+                    self._start_cancelling(tasks)
+                    await self._doubts.reconcile()
+                    self._give_up()
+                    tasks.start_soon(self._doubts.watch)
                 await self._feed(tasks)
                 tasks.cancel_scope.cancel()
-            self._without_file = await self._saver.link_missing(self._campaign_id)
+            if self._options.downloads:
+                self._without_file = await self._saver.link_missing(self._campaign_id)
             await self._saver.tidy()
         for fault in self._faults.values():
             raise fault
@@ -154,9 +161,10 @@ class Scheduler:
         """Start the coroutines of accepted jobs, then of new ones, as far as there is room."""
         now = self._clock()
         self._gate.bring_near()
-        for job in self._ledger.following(
-            self._campaign_id, now=now, limit=self._coroutines_left(), except_ids=self._busy()
-        ):
+        self._start_cancelling(tasks)
+        if self._options.only_cancelling:
+            return
+        for job in self._following(limit=self._coroutines_left()):
             if job.state is State.COMPLETED or self._gate.room > 0:
                 self._start(tasks, job)
         limit = min(self._gate.starts_left(), self._coroutines_left())
@@ -167,6 +175,23 @@ class Scheduler:
                 if job.due_at == 0:
                     self._fresh_up_to = max(self._fresh_up_to, job.id)
                 self._start(tasks, job)
+
+    def _start_cancelling(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Start the coroutines of jobs to be called off, first of all and without regard to the window: one that waits
+        for its turn here may start at fal meanwhile, and be charged."""
+        if self._is_cancelling:
+            for job in self._following(limit=max(0, CANCELLING_MAX - len(self._live)), only_cancelling=True):
+                self._start(tasks, job)
+
+    def _following(self, *, limit: int, only_cancelling: bool = False) -> list[OpenJob]:
+        return self._ledger.following(
+            self._campaign_id,
+            now=self._clock(),
+            limit=limit,
+            except_ids=self._busy(),
+            only_submitted=not self._options.downloads,
+            only_cancelling=only_cancelling,
+        )
 
     def _start(self, tasks: anyio.abc.TaskGroup, job: OpenJob) -> None:
         self._live.add(job.id)
@@ -201,24 +226,32 @@ class Scheduler:
         return min(moments, default=None)
 
     def _next_submit(self) -> float | None:
-        if self._gate.stop is not None:
+        if self._gate.stop is not None or self._options.only_cancelling:
             return None
         due = self._ledger.next_claim(self._campaign_id, except_ids=self._busy(), after_id=self._fresh_up_to)
         return None if due is None else max(due, self._gate.hold_until)
 
     def _next_late_look(self, *, is_all_there_is: bool) -> float | None:
         """The next look at a paid result that could not be fetched; None when there is none, or patience is over."""
-        due = self._ledger.next_look(self._campaign_id, except_ids=self._busy())
+        due = self._ledger.next_look(
+            self._campaign_id,
+            except_ids=self._busy(),
+            only_submitted=not self._options.downloads,
+            only_cancelling=self._options.only_cancelling,
+        )
         if due is None or not is_all_there_is:
             return due
         if self._late_since is None:
             self._late_since = self._clock()
-            self._progress.say("asking for ten more minutes for results that are paid and could not be fetched")
+            what = "for results that are paid and could not be fetched"
+            if self._options.only_cancelling:
+                what = "about jobs to be called off that fal said nothing of"
+            self._progress.say(f"asking for ten more minutes {what}")
         end = self._late_since + LATE_PATIENCE_S
         return None if self._clock() >= end else min(due, end)
 
     def _next_answer(self) -> float | None:
-        answer = self._doubts.next_answer()
+        answer = None if self._options.only_cancelling else self._doubts.next_answer()
         if answer is None:
             return None
         due_at, count = answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from batch import retry
@@ -12,6 +13,10 @@ from batch.scheduler.options import RunOptions, Stop, StopKind
 __all__ = ["Gate"]
 
 OUTAGE_PATIENCE_S = 600.0  # submits that do not get through for so long stop the run
+
+SHARE_OF_JOBS_MIN = 10
+"""Ended jobs before a share of failures is judged: with fewer, one bad picture at the top of a sheet is already a tenth
+of them."""
 
 
 class Gate:
@@ -38,6 +43,9 @@ class Gate:
         self._before_claim: set[int] = set()
         self._outage_since: float | None = None
         self._unsent_in_a_row = 0
+        self._ended = 0
+        self._failed: Counter[str] = Counter()  # by cause
+        self._unsaved: set[int] = set()  # jobs whose result came in this run and whose files are not saved yet
         self.stop: Stop | None = None
         self.submitted = 0
         self.hold_until = 0.0
@@ -116,6 +124,40 @@ class Gate:
         """`--limit` is used up."""
         if self._options.limit is not None and self.submitted >= self._options.limit:
             self.stop_submitting(StopKind.LIMIT, "limit", f"--limit {self._options.limit} is reached")
+
+    def completed(self, job_id: int) -> None:
+        """A job's result is there: for `--fail-on-error` it ended well, unless its files turn out to be lost."""
+        self._ended += 1
+        if self._options.downloads:
+            self._unsaved.add(job_id)
+        self._stop_at_failures()
+
+    def fetched(self, job_id: int) -> None:
+        """Its files are saved: it cannot be lost any more."""
+        self._unsaved.discard(job_id)
+
+    def failed(self, job_id: int, cause: str) -> None:
+        """A job failed for good in this run."""
+        if job_id in self._unsaved:  # counted as ended when its result came
+            self._unsaved.discard(job_id)
+        else:
+            self._ended += 1
+        self._failed[cause] += 1
+        self._stop_at_failures()
+
+    def _stop_at_failures(self) -> None:
+        """`--fail-on-error`: a number of jobs, or a share of those that ended in this run."""
+        bound, failed = self._options.fail_on_error, self._failed.total()
+        if bound is None or not failed:
+            return
+        is_share = isinstance(bound, float)
+        if is_share and (self._ended < SHARE_OF_JOBS_MIN or failed / self._ended < bound):
+            return
+        if not is_share and failed < bound:
+            return
+        cause, count = self._failed.most_common(1)[0]
+        message = f"{failed} of the {self._ended} jobs that ended in this run failed, {count} of them with {cause}"
+        self.stop_submitting(StopKind.FAILURES, "fail_on_error", f"{message}; the same command goes on with the rest")
 
     @property
     def is_shut_out(self) -> bool:

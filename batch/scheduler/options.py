@@ -19,6 +19,7 @@ class StopKind(enum.Enum):
     TIME = "time"  # --max-duration
     LIMIT = "limit"  # --limit
     CAP = "cap"  # --max-cost
+    FAILURES = "failures"  # --fail-on-error
     TROUBLE = "trouble"  # key, account, endpoint, outage, disk
 
 
@@ -33,8 +34,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What the user set for this run. Times in seconds, money in micro-dollars; `give_up` are attempts in doubt that
-    are submitted again unless fal's history shows them at the start."""
+    """What the user set for this run. Times in seconds, money in micro-dollars.
+
+    `give_up` are attempts in doubt that are submitted again unless fal's history shows them at the start.
+    `fail_on_error` is a number of jobs (int) or a share of those that end in this run (float). Without `downloads` a
+    result is left where fal keeps it. `only_cancelling` submits nothing and follows only what is to be called off.
+    """
 
     concurrency: int
     limit: int | None = None
@@ -44,6 +49,9 @@ class RunOptions:
     history_delay_s: float = 600.0
     waits_for_proof: bool = False
     give_up: frozenset[int] = frozenset()
+    fail_on_error: int | float | None = None
+    downloads: bool = True
+    only_cancelling: bool = False
 
     @property
     def window(self) -> int:

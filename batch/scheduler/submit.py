@@ -132,6 +132,7 @@ class Submitter:
             self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
         elif exc.action is Action.FAIL_JOB:
             self._ledger.refused(attempt, cause=exc.cause, message=exc.message)
+            self._gate.failed(attempt.job_id, exc.cause)
         else:
             self._ledger.doubted(attempt, cause=exc.cause, message=exc.message, seen_request_id=exc.request_id)
             self._gate.hold(exc)  # what lost one answer may lose the next: a sheet must not be paid blindly

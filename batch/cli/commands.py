@@ -1,0 +1,385 @@
+"""One function a command: parse, one library call, print, exit code.
+
+Heavy imports happen inside the call, so `--help` and `status` stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from batch import __version__, run, views
+from batch.budget import usd
+from batch.cli import documents, words
+from batch.cli.options import HOW, READS, WHERE, options
+from batch.cli.progress import Quiet, progress_for
+from batch.errors import Blocked, FalBatchError, InputError, LedgerFault, ManifestError
+from batch.ledger import JobLine
+from batch.settings import Settings, load_settings
+from batch.states import State
+
+__all__ = ["cli", "main"]
+
+EXIT_FAULT, EXIT_INPUT, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 1, 2, 4, 5, 130
+
+REPORT_IT = "this is a fault of fal-batch, please report it with the lines above; what was submitted is in the ledger"
+WATCH_S = 2.0
+
+_MANIFEST = click.argument("manifest", type=click.Path(path_type=Path))
+_SOME_MANIFEST = click.argument("manifest", type=click.Path(path_type=Path), required=False)
+_ROW_IDS = click.argument("row_ids", metavar="[ROW_ID]...", nargs=-1)
+_DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 every row has its result, 1 a fault of fal-batch, 2 the input is wrong, 3 some jobs failed, "
+    "4 stopped early, 5 some jobs are in doubt, 130 interrupted. The same command goes on where it was.",
+)
+@click.version_option(__version__, prog_name="fal-batch")
+def cli() -> None:
+    """Run a spreadsheet of generations on the fal queue and pay for each of them once.
+
+    MANIFEST is a sheet (.csv) whose header is the endpoint's fields, or a campaign (.yaml) that names one.
+    Start with `fal-batch plan MANIFEST`, which pays nothing.
+    """
+
+
+@cli.command("plan")
+@_MANIFEST
+@click.option("--requests", type=click.IntRange(0), default=1, show_default=True, help="Show so many requests whole.")
+@options(*WHERE, *READS, "concurrency", "limit", "max_cost")
+def plan_command(manifest: Path, requests: int, **flags: Any) -> int:
+    """Check every cell of MANIFEST, count and price. Pays nothing, changes nothing."""
+    return _plan(manifest, _settings(flags), requests)
+
+
+@cli.command("run")
+@_MANIFEST
+@_DRY_RUN
+@options(*WHERE, *READS, *HOW)
+def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
+    """Do MANIFEST: submit, follow and save every row.
+
+    Typed again, it goes on where it was: nothing is paid for twice. On a terminal it asks before it spends.
+    """
+    return _plan(manifest, _settings(flags), 1) if dry_run else _run(manifest, flags, None)
+
+
+@cli.command("retry")
+@_MANIFEST
+@_ROW_IDS
+@click.option("--cause", metavar="CAUSE", help="Only jobs that ended for this cause, as `status` names it.")
+@click.option(
+    "--in-doubt",
+    is_flag=True,
+    help="Also submit jobs in doubt again that fal's history does not show; they may be paid twice.",
+)
+@_DRY_RUN
+@options(*WHERE, *READS, *HOW)
+def retry_command(
+    manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, dry_run: bool, **flags: Any
+) -> int:
+    """Give failed and cancelled jobs of MANIFEST a new attempt, then go on as `run` does.
+
+    With ROW_IDs only those rows. A new attempt is paid for like any other.
+    """
+    if not dry_run:
+        return _run(manifest, flags, run.Again(row_ids=row_ids, cause=cause, in_doubt=in_doubt))
+    states = {State.FAILED, State.CANCELLED} | ({State.IN_DOUBT} if in_doubt else set())
+    settings = _settings(flags)
+    causes = () if cause is None else (cause,)
+    return _list(views.jobs(manifest, settings, states=states, causes=causes, row_ids=row_ids), settings)
+
+
+@cli.command("status")
+@_SOME_MANIFEST
+@click.option("--watch", "-w", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--settings", "shows_settings", is_flag=True, help="Show every setting and where it comes from instead.")
+@options(*WHERE, "outputs", "history_delay")
+def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **flags: Any) -> int:
+    """Say where the rows of MANIFEST stand, or of every campaign in the ledger. Also while a run goes on."""
+    settings = _settings(flags)
+    if shows_settings:
+        return _show_settings(settings)
+    while watch:
+        if sys.stdout.isatty() and not settings.json:
+            click.clear()
+        _status(manifest, settings)
+        sys.stdout.flush()
+        time.sleep(WATCH_S)
+    return _status(manifest, settings)
+
+
+@cli.command("jobs")
+@_MANIFEST
+@_ROW_IDS
+@click.option(
+    "--only",
+    "states",
+    metavar="STATE",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help=f"Only rows whose job stands there: {', '.join(state.value for state in State)}. Can be given several times.",
+)
+@click.option("--cause", "causes", metavar="CAUSE", multiple=True, help="Only with this cause, as `status` names it.")
+@click.option("--superseded", is_flag=True, help="The jobs that no row wants any more, instead of the sheet's rows.")
+@options("state", "local", "campaign", "json")
+def jobs_command(
+    manifest: Path,
+    row_ids: tuple[str, ...],
+    states: tuple[str, ...],
+    causes: tuple[str, ...],
+    superseded: bool,
+    **flags: Any,
+) -> int:
+    """List the rows of MANIFEST with their jobs: where each stands, what it cost, its file or what went wrong.
+
+    It shows the sheet as the last run read it. With ROW_IDs only those rows.
+    """
+    settings = _settings(flags)
+    wanted = [State(state) for state in states]
+    found = views.jobs(manifest, settings, states=wanted, causes=causes, row_ids=row_ids, superseded=superseded)
+    return _list(found, settings)
+
+
+@cli.command("reconcile")
+@_MANIFEST
+@options(*WHERE, "history_delay", "quiet")
+def reconcile_command(manifest: Path, **flags: Any) -> int:
+    """Ask fal's history about the jobs of MANIFEST that are in doubt. Free; `run` does it by itself."""
+    settings = _settings(flags)
+    found = run.reconcile(manifest, settings, command=_command(), progress=Quiet())
+    if settings.json:
+        _print_json(documents.reconciled_of(found))
+    else:
+        click.echo(
+            f"{found.before} were in doubt: {found.adopted} found at fal, {found.absent} proved never taken, "
+            f"{len(found.lines)} still in doubt"
+        )
+        for line in found.lines:
+            click.echo(f"  {line}")
+    return EXIT_IN_DOUBT if found.lines else 0
+
+
+@cli.command("export")
+@_MANIFEST
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@options(*WHERE, *READS, "outputs")
+def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
+    """Write the sheet of MANIFEST with its results beside the rows to OUT (a .csv).
+
+    Without OUT: results.csv among the campaign's files. Also while a run goes on.
+    """
+    settings = _settings(flags)
+    exported = views.export(manifest, out, settings)
+    if settings.json:
+        _print_json({"path": str(exported.path), "rows": exported.rows})
+    else:
+        click.echo(f"{exported.path}: {words.count_of(exported.rows, 'row')}")
+    return 0
+
+
+@cli.command("serve")
+@click.option("--port", type=click.IntRange(0, 65535), default=8319, show_default=True, help="0 takes a free one.")
+@click.option("--runners", type=click.IntRange(1, 64), default=2, show_default=True, help="Jobs rendered at once.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder of the queue's own requests and files.  [default: queue/ in the state folder]",
+)
+def serve_command(port: int, runners: int, state: Path | None) -> int:
+    """Be a fal queue on this machine, free of charge, for other programs and for trying things.
+
+    It speaks fal's protocol, renders real preview videos and takes any key. It prints what to type in another terminal
+    so that fal-batch talks to it. Ctrl-C ends it.
+    """
+    settings = _settings({})
+    folder = state or settings.state / "queue"
+
+    def ready(url: str) -> None:
+        _say(f"the local queue answers at {url} and keeps its requests in {folder}; in another terminal:")
+        for name in ("QUEUE", "REST", "CDN", "API"):
+            click.echo(f"export FAL_BATCH_{name}_URL={url}")
+        click.echo(f"export FAL_BATCH_STATE={settings.state / 'served'}")
+        click.echo("export FAL_KEY=any")
+        sys.stdout.flush()
+
+    run.serve(port=port, state=folder, runners=runners, on_ready=ready)
+    return 0
+
+
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> int:
+    """Print what makes SHELL complete fal-batch's commands and options.
+
+    bash, zsh: add `eval "$(fal-batch completion bash)"` (or zsh) to ~/.bashrc (~/.zshrc). fish: save it as
+    ~/.config/fish/completions/fal-batch.fish.
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None, "the choices are those that click knows"
+    click.echo(found(cli, {}, "fal-batch", "_FAL_BATCH_COMPLETE").source())
+    return 0
+
+
+def main() -> NoReturn:
+    """The entry point: runs a command and leaves with its exit code; only a fault of ours shows a traceback."""
+    try:
+        code = cli.main(prog_name="fal-batch", complete_var="_FAL_BATCH_COMPLETE", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        code = exc.exit_code
+    except click.Abort:
+        code = EXIT_INTERRUPTED
+    except click.ClickException as exc:
+        exc.show()
+        code = EXIT_INPUT
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAULT
+    except run.Declined:
+        _say("not started: nothing was submitted")
+        code = EXIT_STOPPED
+    except FalBatchError as exc:
+        code = _failed(exc)
+    except Exception:  # noqa: BLE001 - the last resort: a fault of ours
+        traceback.print_exc()
+        _say(REPORT_IT)
+        code = EXIT_FAULT
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+# --- what commands share ---
+
+
+def _plan(manifest: Path, settings: Settings, requests: int) -> int:
+    quote = views.plan(manifest, settings, requests=requests)
+    if settings.json:
+        _print_json(documents.plan_of(quote))
+    else:
+        _print(words.plan_lines(quote, settings))
+    return 0
+
+
+def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> int:
+    settings = _settings(flags)
+    progress = progress_for(settings, is_terminal=sys.stderr.isatty())
+
+    def confirm(quote: views.Quote) -> bool:
+        if not settings.quiet:
+            for line in words.plan_lines(quote, settings):
+                _say(line)
+        is_person = sys.stdin.isatty() and sys.stderr.isatty()
+        if settings.yes or settings.local or not is_person:
+            return True
+        jobs, price = words.count_of(quote.submits, "job"), usd(quote.estimate_micros)
+        return click.confirm(f"Submit {jobs} for up to {price}?", err=True)
+
+    report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
+    if settings.json:
+        _print_json(documents.run_of(report))
+    for line in words.end_lines(report, manifest, flags, is_rehearsal=settings.local):
+        if report.exit_code or not settings.quiet:
+            _say(line)
+    return report.exit_code
+
+
+def _status(manifest: Path | None, settings: Settings) -> int:
+    reports = views.status(manifest, settings)
+    if settings.json:
+        _print_json([documents.status_of(report) for report in reports])
+        return 0
+    if not reports:
+        _say(f"nothing has been run yet in {settings.state}")
+    for report in reports:
+        _print(words.status_lines(report, is_rehearsal=settings.local))
+    return 0
+
+
+def _list(found: Iterable[JobLine], settings: Settings) -> int:
+    """A table a person reads, or a JSON array, written as it is read: a million rows need no memory."""
+    count = 0
+    for count, line in enumerate(found, start=1):
+        if settings.json:
+            click.echo(
+                ("[\n " if count == 1 else ",\n ") + json.dumps(documents.job_of(line), ensure_ascii=False), nl=False
+            )
+        else:
+            if count == 1:
+                click.echo(words.jobs_header())
+            click.echo(words.job_line(line))
+    if settings.json:
+        click.echo("\n]" if count else "[]")
+    else:
+        _say(words.count_of(count, "row"))
+    return 0
+
+
+def _show_settings(settings: Settings) -> int:
+    lines = documents.settings_of(settings)
+    if settings.json:
+        _print_json(lines)
+        return 0
+    for line in lines:
+        click.echo(f"{line['name']:<15} {line['value'] or '-':<38} {line['source']}".rstrip())
+    return 0
+
+
+def _failed(exc: FalBatchError) -> int:
+    code = EXIT_INPUT if isinstance(exc, InputError) else EXIT_STOPPED if isinstance(exc, Blocked) else EXIT_FAULT
+    if "--json" in sys.argv or _is_on("FAL_BATCH_JSON"):
+        _print_json(documents.error_of(exc, code))
+    if isinstance(exc, ManifestError):
+        for line in words.manifest_error_lines(exc):
+            _say(line)
+        return code
+    _say(f"{_styled('error:')} {exc}")
+    if isinstance(exc, LedgerFault):
+        traceback.print_exception(exc)
+        _say(REPORT_IT)
+    return code
+
+
+def _settings(flags: Mapping[str, Any]) -> Settings:
+    return load_settings(flags, environ=os.environ, cwd=Path.cwd())
+
+
+def _command() -> str:
+    return shlex.join(["fal-batch", *sys.argv[1:]])
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in {"1", "true", "yes", "on"}
+
+
+def _styled(text: str) -> str:
+    """Red on a terminal, unless NO_COLOR (no-color.org) is set."""
+    has_color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(text, fg="red", bold=True) if has_color else text
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,115 @@
+"""What `--json` prints: one document a command, described in docs/json.md. Names here are a contract: they are added
+to, and not changed. Money is integer micro-dollars (`_micros`), times are seconds since 1970 in UTC (`_at`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from batch.errors import FalBatchError, ManifestError
+from batch.ledger import CampaignTotals, JobLine
+from batch.run import Reconciled, RunReport
+from batch.settings import OPTIONS, Settings
+from batch.views import Quote, StatusReport
+
+__all__ = ["error_of", "job_of", "plan_of", "reconciled_of", "run_of", "settings_of", "status_of"]
+
+
+def plan_of(quote: Quote) -> dict[str, Any]:
+    planned = quote.planned
+    return {
+        "campaign": quote.campaign,
+        "rows": planned.rows,
+        "jobs": planned.jobs,
+        "to_submit": planned.to_submit,
+        "new": planned.new,
+        "changed": planned.changed,
+        "under_way": planned.under_way,
+        "done": planned.done,
+        "failed": planned.failed,
+        "duplicates": planned.rows - planned.jobs,
+        "elsewhere": planned.elsewhere,
+        "superseded": dataclasses.asdict(planned.superseded),
+        "to_submit_by_endpoint": dict(planned.to_submit_by_endpoint),
+        "carried": list(quote.carried),
+        "notes": list(quote.notes),
+        "estimate_micros": planned.estimate_micros,
+        "price_min_micros": planned.price_min_micros,
+        "price_max_micros": planned.price_max_micros,
+        "unpriced": planned.unpriced,
+        "cap_micros": quote.cap_micros,
+        "used_micros": quote.used_micros,
+        "affordable": planned.affordable,
+        "this_run": {"jobs": quote.submits, "estimate_micros": quote.estimate_micros, "seconds": quote.seconds},
+        "first_requests": [dataclasses.asdict(request) for request in quote.requests],
+        "first_duplicates": [dataclasses.asdict(duplicate) for duplicate in quote.duplicates],
+    }
+
+
+def status_of(report: StatusReport) -> dict[str, Any]:
+    return {
+        "campaign": report.campaign,
+        **_totals(report.totals),
+        "outputs": str(report.outputs),
+        "doubts": list(report.doubts),
+        "first_failures": list(report.failures),
+        "at_work": report.at_work,
+    }
+
+
+def run_of(report: RunReport) -> dict[str, Any]:
+    ending = report.ending
+    stop = None if ending is None else ending.stop
+    return {
+        **status_of(report.status),
+        "submitted": 0 if ending is None else ending.submitted,
+        "stopped": None if stop is None else {"cause": stop.cause, "message": stop.message},
+        "notes": [] if ending is None else list(ending.notes),
+        "exit_code": report.exit_code,
+    }
+
+
+def job_of(line: JobLine) -> dict[str, Any]:
+    return {
+        **{field.name: getattr(line, field.name) for field in dataclasses.fields(line)},
+        "state": line.state.value,
+        "paths": list(line.paths),
+        "urls": list(line.urls),
+    }
+
+
+def reconciled_of(found: Reconciled) -> dict[str, Any]:
+    return {
+        "before": found.before,
+        "adopted": found.adopted,
+        "absent": found.absent,
+        "in_doubt": len(found.lines),
+        "lines": list(found.lines),
+    }
+
+
+def settings_of(settings: Settings) -> list[dict[str, Any]]:
+    """Every setting, its value as text and its source; of the key only whether it is there."""
+    lines = [
+        {"name": name, "value": option.text(getattr(settings, name)), "source": settings.sources[name]}
+        for name, option in OPTIONS.items()
+    ]
+    is_set = settings.key is not None
+    return [*lines, {"name": "key", "value": "set" if is_set else "not set", "source": settings.sources["key"]}]
+
+
+def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:
+    """A refusal; with the mistakes of a manifest one by one."""
+    if not isinstance(exc, ManifestError):
+        return {"error": str(exc), "exit_code": exit_code}
+    return {
+        "error": f"{exc.count} mistakes in the manifest; nothing was submitted",
+        "exit_code": exit_code,
+        "count": exc.count,
+        "by_kind": dict(exc.by_kind()),
+        "mistakes": [dataclasses.asdict(issue) for issue in exc.issues],
+    }
+
+
+def _totals(totals: CampaignTotals) -> dict[str, Any]:
+    return {**dataclasses.asdict(totals), "exposure_micros": totals.exposure_micros}

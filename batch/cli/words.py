@@ -1,0 +1,268 @@
+"""What a person is told, as lines of text. Pure: values in, words out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from batch.budget import usd
+from batch.cli.options import typed
+from batch.errors import ISSUES_PRINTED_MAX, ManifestError
+from batch.ledger import CampaignTotals, JobLine, Planned
+from batch.run import RunReport
+from batch.settings import Settings
+from batch.states import State
+from batch.views import Quote, SampleRequest, StatusReport
+
+__all__ = [
+    "count_of",
+    "duration",
+    "end_lines",
+    "job_line",
+    "jobs_header",
+    "manifest_error_lines",
+    "plan_lines",
+    "status_lines",
+    "summary",
+]
+
+EXIT_FAILED, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 3, 4, 5, 130
+
+_LABEL = 13  # the width of the first column of a plan
+
+
+def count_of(count: int, noun: str) -> str:
+    """`1 row`, `1,118 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 10 min`, `2 days 4 h`: two units at the most."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h" + (f" {rest} min" if rest else "")
+    return f"{hours // 24} days" + (f" {hours % 24} h" if hours % 24 else "")
+
+
+# --- a plan ---
+
+
+def plan_lines(quote: Quote, settings: Settings) -> list[str]:
+    """What a run would do; the requests and duplicates only where the quote has samples of them."""
+    planned = quote.planned
+    head = f"{quote.campaign}: {count_of(planned.rows, 'row')}, {count_of(planned.jobs, 'job')}, "
+    lines = [f"{head}{planned.to_submit:,} to submit"]
+    lines += [_fact(label, count, words) for label, count, words in _counts(planned) if count]
+    for duplicate in quote.duplicates:
+        lines.append(
+            _fact("", "", f"{duplicate.address} {duplicate.row_id} asks for the same as row {duplicate.first}")
+        )
+    if quote.carried:
+        lines.append(_fact("not sent", "", f"{', '.join(quote.carried)}: carried along to the results"))
+    lines += [_fact(label, "", words) for label, words in _money(quote, settings)]
+    if quote.seconds is not None:
+        how = f"about {duration(quote.seconds)} with {settings.concurrency} at once"
+        lines.append(_fact("time", "", f"{how}, going by the jobs done so far"))
+    elif planned.to_submit:
+        how = f"not known before the first are done; {settings.concurrency} at once"
+        lines.append(_fact("time", "", how))
+    lines += [_fact("note", "", note) for note in quote.notes]
+    if quote.is_first:
+        lines.append(_fact("note", "", f"no ledger yet: what is paid for will be remembered in {settings.state}"))
+    if quote.requests:
+        lines.append("the first requests:" if len(quote.requests) > 1 else "the first request:")
+    return [*lines, *(line for request in quote.requests for line in _request(request))]
+
+
+def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
+    gone = planned.superseded
+    parts = [
+        (gone.dropped, "not submitted any more"),
+        (gone.followed, "at fal or in doubt, followed to the end"),
+        (gone.ended, "ended already"),
+    ]
+    yield "new", planned.new, ""
+    yield "changed", planned.changed, "their rows asked for something else before"
+    yield "planned", planned.to_submit - planned.new - planned.changed, "in an earlier run, and not taken yet"
+    yield "under way", planned.under_way, "at fal, in doubt, or paid and not saved yet"
+    yield "done", planned.done, ""
+    yield "failed", planned.failed, "`fal-batch retry` tries them again"
+    yield "duplicates", planned.rows - planned.jobs, "ask for the same as another row: made once, saved for each"
+    yield "elsewhere", planned.elsewhere, "wanted by another campaign before: not paid for again"
+    told = ", ".join(f"{count:,} {words}" for count, words in parts if count)
+    yield "superseded", gone.count, f"wanted before and no longer: {told}"
+
+
+def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
+    planned = quote.planned
+    if planned.to_submit:
+        low, high = planned.price_min_micros, planned.price_max_micros
+        each = "not known" if high is None else usd(high) if low == high else f"{usd(low)} to {usd(high)}"
+        price = f"{each} a job, up to {usd(planned.estimate_micros)} in all"
+        if planned.unpriced:
+            price += f", and {count_of(planned.unpriced, 'job')} without a known price (--price says one)"
+        yield "price", price + ("; a rehearsal costs nothing" if settings.local else "")
+    if quote.cap_micros is not None:
+        left = f"{usd(quote.cap_micros)}, {usd(quote.used_micros)} of it used"
+        fit = "all fit" if planned.affordable == planned.to_submit else f"{planned.affordable:,} of them fit"
+        yield "cap", f"{left}: {fit}" if planned.to_submit else left
+    if quote.submits < planned.affordable:
+        yield "this run", f"{count_of(quote.submits, 'job')} (--limit) for up to {usd(quote.estimate_micros)}"
+
+
+def _fact(label: str, count: int | str, words: str) -> str:
+    number = f"{count:>9,}" if isinstance(count, int) else " " * 9
+    if not isinstance(count, int):
+        return f"  {label:<{_LABEL}}{words}".rstrip()
+    return f"  {label:<{_LABEL}}{number.strip()}{'  ' + words if words else ''}"
+
+
+def _request(request: SampleRequest) -> list[str]:
+    price = "" if request.price_micros is None else f", up to {usd(request.price_micros)}"
+    lines = [f"  {request.address} {request.row_id} -> {request.endpoint}{price}"]
+    lines += [f"    {line}" for line in json.dumps(request.body, indent=2, ensure_ascii=False).splitlines()]
+    if request.defaults:
+        left = ", ".join(f"{name} {_plain(value)}" for name, value in request.defaults.items())
+        lines.append(f"    left to fal: {left}")
+    return lines
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- where it stands ---
+
+
+def summary(name: str, totals: CampaignTotals) -> str:
+    """One line: every row counted once."""
+    parts = (
+        (totals.paid_fetch_later, "paid, fetch later"),
+        (totals.failed, "failed"),
+        (totals.cancelled, "cancelled"),
+        (totals.in_doubt, "in doubt"),
+        (totals.in_flight, "in flight"),
+        (totals.waiting, "waiting"),
+        (totals.not_started, "not started"),
+    )
+    counts = "".join(f", {count:,} {words}" for count, words in parts if count)
+    return f"{name}: {count_of(totals.rows, 'row')}, {totals.fetched:,} saved{counts}"
+
+
+def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
+    """Where one campaign stands."""
+    totals = report.totals
+    lines = [summary(report.campaign, totals)]
+    if report.at_work is not None:
+        lines.append(f"  at work: {report.at_work}")
+    lines += [f"  failed: {count:,} {cause}" for cause, count in totals.failed_by_cause.items()]
+    lines += [f"    {line}" for line in report.failures]
+    if totals.failed > len(report.failures):
+        lines.append(
+            f"    … and {totals.failed - len(report.failures):,} more (`fal-batch jobs MANIFEST --only failed`)"
+        )
+    lines += [f"  waiting to be tried again: {n:,} {cause}" for cause, n in totals.waiting_by_cause.items()]
+    lines += [f"  paid, fetch later: {n:,} {cause}" for cause, n in totals.paid_fetch_later_by_cause.items()]
+    lines += [f"  in doubt: {line}" for line in report.doubts[:ISSUES_PRINTED_MAX]]
+    if len(report.doubts) > ISSUES_PRINTED_MAX:
+        lines.append(f"  … and {len(report.doubts) - ISSUES_PRINTED_MAX:,} more in doubt")
+    if totals.superseded_open or totals.superseded_in_doubt:
+        open_, doubts = totals.superseded_open, totals.superseded_in_doubt
+        lines.append(f"  no row wants them any more: {open_:,} accepted and followed, {doubts:,} in doubt")
+    return [*lines, _spent(totals, is_rehearsal=is_rehearsal), f"  files: {report.outputs}"]
+
+
+def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
+    if is_rehearsal:
+        return f"  a rehearsal: fal would have billed {usd(totals.settled_micros)}"
+    parts = [f"{usd(totals.settled_micros)} spent"]
+    if totals.reserved_micros:
+        parts.append(f"{usd(totals.reserved_micros)} reserved")
+    if totals.in_doubt_micros:
+        parts.append(f"{usd(totals.in_doubt_micros)} in doubt")
+    if totals.given_up:
+        parts.append(
+            f"perhaps {usd(totals.given_up_micros)} for {count_of(totals.given_up, 'submit')} given up in doubt"
+        )
+    if totals.unpriced_attempts:
+        parts.append(f"{totals.unpriced_attempts:,} attempts of unknown price")
+    if totals.to_submit_micros:
+        parts.append(f"up to {usd(totals.to_submit_micros)} for what is not submitted yet")
+    return f"  money: {', '.join(parts)}"
+
+
+def jobs_header() -> str:
+    return f"{'state':<10} {'row':<20} {'id':<20} {'cost':>9}  what"
+
+
+def job_line(line: JobLine) -> str:
+    """One row of the table of `jobs`."""
+    id = line.row_id if line.take == 1 else f"{line.row_id} (take {line.take})"
+    cost = "" if line.cost_micros is None else usd(line.cost_micros)
+    return f"{line.state.value:<10} {line.address:<20} {id:<20} {cost:>9}  {_detail(line)}".rstrip()
+
+
+def _detail(line: JobLine) -> str:
+    if line.state is State.FETCHED:
+        return ", ".join(line.paths)
+    reason = ": ".join(part for part in (line.cause, line.message) if part)
+    again = f"again at {time.strftime('%H:%M:%S', time.localtime(line.due_at))}" if line.due_at > 1 else ""
+    if line.state in {State.SUBMITTED, State.COMPLETED}:
+        return ", ".join(part for part in (line.fal_status or "", line.request_id or "", reason, again) if part)
+    if line.state is State.WAITING:
+        return ", ".join(part for part in (reason, again) if part)
+    return reason if line.state is not State.PLANNED else ""
+
+
+# --- the end of a run ---
+
+
+def end_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, is_rehearsal: bool) -> list[str]:
+    """How a run ended, and the exact command to go on with."""
+    lines = []
+    if report.ending is None:
+        lines.append("nothing to do: no request was made")
+    elif report.ending.stop is not None:
+        lines.append(f"stopped: {report.ending.stop.message}")
+    if report.ending is not None:
+        lines += report.ending.notes
+    return [*lines, *status_lines(report.status, is_rehearsal=is_rehearsal), *_next_lines(report, manifest, flags)]
+
+
+def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> list[str]:
+    """Never a command that would pay again by being typed again: going on is always `run`."""
+    stop = None if report.ending is None else report.ending.stop
+    if stop is not None and stop.cause == "cap":
+        totals = report.status.totals
+        enough = -(-(totals.exposure_micros + totals.to_submit_micros) // 10_000) / 100  # up to the next cent
+        flags = {**flags, "max_cost": f"{enough:.2f}"}
+        return [f"to go on with all that is left: {shlex.join(typed('run', manifest, flags))}"]
+    if stop is not None and stop.cause == "failures":
+        flags = {**flags, "fail_on_error": None}
+    go_on, retry = shlex.join(typed("run", manifest, flags)), shlex.join(typed("retry", manifest, flags))
+    if report.exit_code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
+        return [f"to go on: {go_on}"]
+    if report.exit_code == EXIT_IN_DOUBT:
+        return [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
+    if report.exit_code == EXIT_FAILED:
+        return [f"to try the failed ones again: {retry}"]
+    return []
+
+
+def manifest_error_lines(exc: ManifestError) -> list[str]:
+    """The first mistakes, and how many there are of each kind."""
+    lines = [*str(exc).splitlines()]
+    kinds = exc.by_kind()
+    told = ""
+    if exc.count > ISSUES_PRINTED_MAX:
+        told = ": " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]))
+    return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted{told}"]

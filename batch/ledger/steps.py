@@ -1,0 +1,177 @@
+"""How the ledger writes: one transaction for each step, durable (synchronous=FULL) before it is told to anybody.
+
+A step is a guarded update of the job, the columns of its attempt that go with it, and an appended event. Which steps
+there are is not here (`write` has a method for each), nor is what they mean (`states` has the table).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from batch.errors import Blocked, LedgerFault
+from batch.jobs import Attempt
+from batch.ledger.due import DueReader
+from batch.ledger.schema import LEDGER_NAME
+from batch.states import Event, IllegalTransition, State, next_state
+
+__all__ = ["MESSAGE_CHARS_MAX", "Listener", "Steps"]
+
+Listener = Callable[[int, State, State], None]
+"""Told of every transition after it is durable: job number, was, now."""
+
+MESSAGE_CHARS_MAX = 500
+
+_ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
+
+
+class Steps(DueReader):
+    """A ledger that is written to. `clock` is seconds since 1970, UTC; `listener` hears of every transition."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path, clock: Callable[[], float]) -> None:
+        super().__init__(connection, folder)
+        self._clock = clock
+        self.listener: Listener | None = None
+        self._exposures: dict[int, int] = {}  # of campaigns that were asked about: this is the only writer
+
+    def exposure_micros(self, campaign_id: int) -> int:
+        """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""
+        if campaign_id not in self._exposures:
+            self._exposures[campaign_id] = super().exposure_micros(campaign_id)
+        return self._exposures[campaign_id]
+
+    def _count(self, campaign_id: int, micros: int) -> None:
+        """Keep the sum of `exposure_micros` true after a commit."""
+        if campaign_id in self._exposures:
+            self._exposures[campaign_id] += micros
+
+    def _move(
+        self,
+        attempt: Attempt,
+        event: Event,
+        *,
+        cause: str | None = None,
+        message: str | None = None,
+        ends: bool = False,
+        cost: int | None = None,
+        job_set: Mapping[str, object] | None = None,
+        attempt_set: Mapping[str, object] | None = None,
+    ) -> None:
+        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its cost."""
+        at = self._clock()
+        message = message[:MESSAGE_CHARS_MAX] if message else None
+        attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
+        job_columns: dict[str, object] = {"cause": cause, "message": message, **(job_set or {})}
+        if ends:
+            attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
+            if event in _ENDS_THE_POST:
+                attempt_columns["closed_at"] = at
+        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
+        with self._transaction():
+            campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
+            was, now = self._step(
+                attempt.job_id,
+                event,
+                attempt_id=attempt.id,
+                at=at,
+                why=": ".join(part for part in (cause, message) if part) or None,
+                job_set=job_columns,
+                attempt_set=attempt_columns,
+            )
+        if ends:
+            self._count(campaign_id, (cost or 0) - reserved)
+        self._tell(attempt.job_id, was, now)
+
+    def _job_event(
+        self, job_id: int, event: Event, *, cause: str | None, message: str | None, **job_set: object
+    ) -> None:
+        with self._transaction():
+            was, now = self._step(
+                job_id,
+                event,
+                attempt_id=None,
+                at=self._clock(),
+                why=": ".join(part for part in (cause, message) if part) or None,
+                job_set={**job_set, "cause": cause, "message": message},
+            )
+        self._tell(job_id, was, now)
+
+    def _step(
+        self,
+        job_id: int,
+        event: Event,
+        *,
+        attempt_id: int | None,
+        at: float,
+        why: str | None = None,
+        job_set: Mapping[str, object] | None = None,
+        attempt_set: Mapping[str, object] | None = None,
+    ) -> tuple[State, State]:
+        """The guarded update and its event; the caller holds the transaction."""
+        was, now = self._after(job_id, event)
+        self._update("job", {"state": now.value, **(job_set or {})}, "id = ? AND state = ?", (job_id, was.value))
+        if attempt_set:
+            assert attempt_id is not None
+            self._update("attempt", attempt_set, "id = ? AND job_id = ? AND ended_at IS NULL", (attempt_id, job_id))
+        self._db.execute(
+            "INSERT INTO event (job_id, attempt_id, event, was, now, at, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (job_id, attempt_id, event.value, was.value, now.value, at, why),
+        )
+        return was, now
+
+    def _after(self, job_id: int, event: Event) -> tuple[State, State]:
+        """Where the job stands, and where the event leads it; LedgerFault when it leads nowhere."""
+        found = self._db.execute("SELECT state FROM job WHERE id = ?", (job_id,)).fetchone()
+        if found is None:
+            raise LedgerFault(f"there is no job {job_id} to be {event.value}")
+        was = State(found["state"])
+        try:
+            return was, next_state(was, event)
+        except IllegalTransition as exc:
+            raise LedgerFault(f"job {job_id}: {exc}") from exc
+
+    def _update(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> None:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        changed = self._db.execute(f"UPDATE {table} SET {names} WHERE {where}", (*columns.values(), *values))
+        if changed.rowcount != 1:
+            raise LedgerFault(f"the {table} {values[0]} is not where the update expects it ({where})")
+
+    def _must_be_wanted(self, job_id: int, campaign_id: int) -> None:
+        found = self._db.execute(
+            """SELECT 1 FROM row JOIN campaign ON campaign.id = row.campaign_id
+            WHERE row.job_id = ? AND row.campaign_id = ? AND row.reading = campaign.reading""",
+            (job_id, campaign_id),
+        ).fetchone()
+        if found is None:
+            raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
+
+    def _tell(self, job_id: int, was: State, now: State) -> None:
+        if self.listener is not None:
+            self.listener(job_id, was, now)
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        """One statement, a transaction of its own."""
+        with self._transaction():
+            return self._db.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
+            self._roll_back()
+            raise Blocked(f"the ledger {self.folder / LEDGER_NAME} cannot be written: {exc}") from exc
+        except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
+            self._roll_back()
+            raise LedgerFault(f"the ledger refuses it: {exc}") from exc
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")

@@ -1,0 +1,345 @@
+"""What a manifest would come to and where its campaign stands, as values. Reads only: nothing is written but the sheet
+that `export` was asked for, and nothing is sent.
+
+One function a question. What is decided, the parts below decide; what is printed, `cli` prints.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batch.errors import InputError
+from batch.jobs import body_with_urls
+from batch.ledger import (
+    CampaignTotals,
+    JobLine,
+    LedgerReader,
+    Planned,
+    RowResult,
+    at_work,
+    compare,
+    open_reader,
+)
+from batch.settings import Settings
+from batch.states import State
+
+if TYPE_CHECKING:
+    from batch.export import Result
+    from batch.jobs import Row
+    from batch.manifest import Manifest
+
+__all__ = [
+    "Duplicate",
+    "Exported",
+    "Quote",
+    "SampleRequest",
+    "StatusReport",
+    "campaign_name",
+    "cap_of",
+    "export",
+    "jobs",
+    "load_manifest",
+    "plan",
+    "seconds_for",
+    "status",
+    "status_of",
+]
+
+FAILURES_TOLD_MAX = 5  # with their messages; `jobs --only failed` has all of them
+DURATIONS_MIN = 3  # seen before a time is told from them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """A request as it would be sent: a local file stands in `body` by its path, `defaults` are the fields that are left
+    to fal with what its document says it takes."""
+
+    address: str
+    row_id: str
+    endpoint: str
+    body: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    price_micros: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """A row that asks for the same as an earlier one, which is the `first`-th wanted result."""
+
+    address: str
+    row_id: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """What a run would do and cost at the most, before it does it. Money in micro-dollars.
+
+    `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `used_micros` is what
+    counts under the cap already; `carried` are the columns that are not sent; `notes` what the reading of the file has
+    to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. `requests` and
+    `duplicates` are samples.
+    """
+
+    campaign: str
+    planned: Planned
+    carried: tuple[str, ...]
+    notes: tuple[str, ...]
+    submits: int
+    estimate_micros: int
+    cap_micros: int | None
+    used_micros: int
+    seconds: float | None
+    is_first: bool
+    requests: tuple[SampleRequest, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """Where one campaign stands. `at_work` names the process that holds the ledger, if one does."""
+
+    campaign: str
+    totals: CampaignTotals
+    outputs: Path
+    doubts: tuple[str, ...]
+    failures: tuple[str, ...]
+    at_work: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A written sheet."""
+
+    path: Path
+    rows: int
+
+
+def load_manifest(path: Path, settings: Settings) -> Manifest:
+    """The manifest at `path`, its head read, as the settings want it read."""
+    from batch import manifest
+
+    return manifest.load(
+        path,
+        endpoint=settings.endpoint,
+        carry=settings.carry,
+        campaign=settings.campaign,
+        price_micros=settings.price,
+        pinned_dir=settings.state / "endpoints",
+    )
+
+
+def campaign_name(path: Path, settings: Settings) -> str:
+    """The name that the ledger knows the manifest by."""
+    from batch.manifest.name import campaign_name as name_of
+
+    return settings.campaign or name_of(path)
+
+
+def cap_of(manifest: Manifest, settings: Settings) -> int | None:
+    """The cap on the campaign: the setting's, else the manifest's own."""
+    return settings.max_cost if settings.max_cost is not None else manifest.max_cost_micros
+
+
+def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote:
+    """Check every cell, count and price; writes nothing. The first `requests` requests are told as they would be sent.
+
+    ManifestError with every mistake, InputError when the name is another manifest's.
+    """
+    manifest = load_manifest(manifest_path, settings)
+    cap = cap_of(manifest, settings)
+    reader = open_reader(settings.state)
+    try:
+        campaign_id = None if reader is None else reader.check_campaign(manifest.name, manifest_path)
+        found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap, first=requests)
+        planned = found.planned
+        used = 0 if reader is None or campaign_id is None else reader.exposure_micros(campaign_id)
+        submits = min(planned.affordable, settings.limit or planned.affordable)
+        estimate = min(planned.estimate_micros, submits * (planned.price_max_micros or 0))
+        return Quote(
+            campaign=manifest.name,
+            planned=planned,
+            carried=manifest.carried,
+            notes=manifest.notes,
+            submits=submits,
+            estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
+            cap_micros=cap,
+            used_micros=used,
+            seconds=seconds_for(reader, planned, submits, settings.concurrency),
+            is_first=reader is None,
+            requests=tuple(_sample(row, settings) for row in found.first),
+            duplicates=tuple(
+                Duplicate(address=row.address, row_id=row.id, first=first) for row, first in found.duplicates
+            ),
+        )
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:
+    """How long so many of the planned jobs will take, by the median of those seen; None where too few were seen."""
+    work_s = 0.0
+    for endpoint, count in planned.to_submit_by_endpoint.items():
+        seen = [] if reader is None else reader.durations_s(endpoint)
+        if len(seen) < DURATIONS_MIN:
+            return None
+        work_s += count * statistics.median(seen)
+    if not planned.to_submit:
+        return None
+    return work_s * submits / planned.to_submit / min(concurrency, max(submits, 1))
+
+
+def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
+    """Where the manifest's campaign stands (or that of the `campaign` setting), or every campaign of the ledger."""
+    name = settings.campaign if manifest_path is None else campaign_name(manifest_path, settings)
+    reader = open_reader(settings.state)
+    if reader is None:
+        return []
+    try:
+        numbers = {n: reader.campaign_id(n) for n in (reader.campaigns() if name is None else [name])}
+        holder = at_work(settings.state)
+        found = [status_of(settings, reader, number, n) for n, number in numbers.items() if number is not None]
+        return [replace(report, at_work=holder) for report in found]
+    finally:
+        reader.close()
+
+
+def status_of(settings: Settings, reader: LedgerReader, campaign_id: int, name: str) -> StatusReport:
+    """Where one campaign of an open ledger stands, as far as the ledger says."""
+    from batch.save import campaign_folder
+
+    return StatusReport(
+        campaign=name,
+        totals=reader.totals(campaign_id),
+        outputs=campaign_folder(settings.outputs, name),
+        doubts=_doubts(settings, reader, campaign_id),
+        failures=tuple(
+            f"{address} {row_id}: {cause}: {message}".rstrip(": ")
+            for address, row_id, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
+        ),
+        at_work=None,
+    )
+
+
+def jobs(
+    manifest_path: Path,
+    settings: Settings,
+    *,
+    states: Collection[State] = (),
+    causes: Collection[str] = (),
+    row_ids: Collection[str] = (),
+    superseded: bool = False,
+) -> Iterator[JobLine]:
+    """The campaign's rows with their jobs as the ledger last read them, in the sheet's order; paths as a person can use
+    them. InputError when a row id is not in it."""
+    from batch.save import located
+
+    name = campaign_name(manifest_path, settings)
+    reader = open_reader(settings.state)
+    campaign_id = None if reader is None else reader.campaign_id(name)
+    if reader is None or campaign_id is None:
+        raise InputError(
+            f"nothing of {name!r} was run yet in {settings.state}; `fal-batch run {manifest_path}` does it"
+        )
+    try:
+        unknown = sorted(set(row_ids) - reader.known_rows(campaign_id, list(row_ids)))
+        if unknown:
+            raise InputError(f"{name!r} has no row {', '.join(map(repr, unknown))}")
+        found = reader.jobs(campaign_id, states=states, causes=causes, row_ids=row_ids, superseded=superseded)
+        for line in found:
+            yield replace(line, paths=tuple(str(located(path, settings.state)) for path in line.paths))
+    finally:
+        reader.close()
+
+
+def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
+    """Write the manifest's own sheet with the results beside its rows; also in the middle of a run."""
+    from batch.export import to_csv
+    from batch.save import campaign_folder
+
+    manifest = load_manifest(manifest_path, settings)
+    out = out or campaign_folder(settings.outputs, manifest.name) / "results.csv"
+    reader = open_reader(settings.state)
+    campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+
+    def result_of(row: Row) -> Result:
+        found = None
+        if reader is not None and campaign_id is not None:
+            found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
+        return _result(found, row, settings.state, out)
+
+    try:
+        rows = to_csv(manifest.rows(), manifest.columns, result_of, out, never=manifest.sources)
+    finally:
+        if reader is not None:
+            reader.close()
+    return Exported(path=out, rows=rows)
+
+
+def _sample(row: Row, settings: Settings) -> SampleRequest:
+    from batch import endpoints
+
+    files = {file.sha256: f"(upload of {_short(file.path)})" for file in row.job.files}
+    endpoint = endpoints.load(row.job.endpoint, pinned_dir=settings.state / "endpoints")
+    left = {f.name: f.default for f in endpoint.fields if f.name not in row.job.input and f.default is not None}
+    return SampleRequest(
+        address=row.address,
+        row_id=row.id,
+        endpoint=row.job.endpoint,
+        body=body_with_urls(row.job.input, files),
+        defaults=left,
+        price_micros=row.job.price_micros,
+    )
+
+
+def _short(path: Path) -> str:
+    """A path below the folder the user is in as it is seen from there."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple[str, ...]:
+    """A line for each attempt in doubt: which row, why, and from when on the same command may settle it."""
+    from batch.reconcile import proof_due_at
+
+    lines = []
+    for attempt, _ in reader.in_doubt(campaign_id):
+        placement = reader.placement(campaign_id, attempt.job_id)
+        due = time.strftime("%Y-%m-%d %H:%M", time.localtime(proof_due_at(attempt, settings.history_delay)))
+        reason = reader.message(attempt.job_id) or "its answer was not seen"
+        lines.append(f"{placement.address} {placement.row_id}: {reason}; can be settled from {due} on")
+    return tuple(lines)
+
+
+def _result(found: RowResult | None, row: Row, state: Path, out: Path) -> Result:
+    """A row's result as the sheet shows it; paths are relative to the sheet, so that its folder can move."""
+    from batch.export import Result
+    from batch.save import located
+
+    if found is None:
+        return Result(state="not planned", endpoint=row.job.endpoint)
+    paths = [Path(os.path.relpath(located(path, state), out.parent)).as_posix() for path in found.paths]
+    return Result(
+        state=found.state.value,
+        path="; ".join(paths),
+        url="; ".join(found.urls),
+        seed="" if found.seed is None else str(found.seed),
+        endpoint=found.endpoint,
+        request_id=found.request_id or "",
+        cost_usd="" if found.cost_micros is None else f"{found.cost_micros / 1_000_000:.6f}",
+        attempts=str(found.attempts),
+        submitted_at=_when(found.submitted_at),
+        finished_at=_when(found.finished_at),
+        sha256="; ".join(found.sha256),
+        error=": ".join(part for part in (found.cause, found.message) if part),
+    )
+
+
+def _when(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
