@@ -191,7 +191,7 @@ def seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, con
         if len(seen) < DURATIONS_MIN:
             return None
         work_s += count * statistics.median(seen)
-    if not planned.to_submit:
+    if not submits:
         return None
     return work_s * submits / planned.to_submit / min(concurrency, max(submits, 1))
 
@@ -244,7 +244,7 @@ def jobs(
     name = campaign_name(manifest_path, settings)
     reader = open_reader(settings.state)
     campaign_id = None if reader is None else reader.campaign_id(name)
-    if reader is None or campaign_id is None:
+    if reader is None or campaign_id is None or not reader.reading(campaign_id):
         raise InputError(
             f"nothing of {name!r} was run yet in {settings.state}; `fal-batch run {manifest_path}` does it"
         )

@@ -72,7 +72,7 @@ def plan_lines(quote: Quote, settings: Settings) -> list[str]:
     if quote.seconds is not None:
         how = f"about {duration(quote.seconds)} with {settings.concurrency} at once"
         lines.append(_fact("time", "", f"{how}, going by the jobs done so far"))
-    elif planned.to_submit:
+    elif quote.submits:
         how = f"not known before the first are done; {settings.concurrency} at once"
         lines.append(_fact("time", "", how))
     lines += [_fact("note", "", note) for note in quote.notes]
@@ -92,7 +92,11 @@ def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
     ]
     yield "new", planned.new, ""
     yield "changed", planned.changed, "their rows asked for something else before"
-    yield "planned", planned.to_submit - planned.new - planned.changed, "in an earlier run, and not taken yet"
+    yield (
+        "left over",
+        planned.to_submit - planned.new - planned.changed,
+        "from an earlier run that did not come to them",
+    )
     yield "under way", planned.under_way, "at fal, in doubt, or paid and not saved yet"
     yield "done", planned.done, ""
     yield "failed", planned.failed, "`fal-batch retry` tries them again"
@@ -114,6 +118,7 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
     if quote.cap_micros is not None:
         left = f"{usd(quote.cap_micros)}, {usd(quote.used_micros)} of it used"
         fit = "all fit" if planned.affordable == planned.to_submit else f"{planned.affordable:,} of them fit"
+        fit = fit if planned.affordable else "not one of them fits"
         yield "cap", f"{left}: {fit}" if planned.to_submit else left
     if quote.submits < planned.affordable:
         yield "this run", f"{count_of(quote.submits, 'job')} (--limit) for up to {usd(quote.estimate_micros)}"

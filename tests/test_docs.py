@@ -1,0 +1,80 @@
+"""docs/json.md says what `--json` prints, name by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_support import bring_to, opened
+from test_cli import NOBODY, Call, call, planned, sheet
+
+from batch.states import State
+
+__all__ = ["call", "sheet"]  # fixtures
+
+TEXT = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
+
+
+def documented(section: str) -> set[str]:
+    """The names in a section's table."""
+    (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def printed(call: Call, *args: str, **kwargs: Any) -> Any:
+    return json.loads(call(*args, "--json", **kwargs).out)
+
+
+def test_a_plan(call: Call, sheet: Path) -> None:
+    found = printed(call, "plan", str(sheet))
+    assert documented("plan") == set(found)
+    assert set(found["first_requests"][0]) == {"address", "row_id", "endpoint", "body", "defaults", "price_micros"}
+    assert set(found["superseded"]) == {"dropped", "followed", "ended"}
+    assert set(found["this_run"]) == {"jobs", "estimate_micros", "seconds"}
+
+
+def test_a_status(call: Call, sheet: Path) -> None:
+    planned(sheet.parent, sheet)
+    (found,) = printed(call, "status")
+    assert documented("status") == set(found)
+
+
+def test_a_run(call: Call, sheet: Path) -> None:
+    """One that has nothing to do needs no fal."""
+    with opened(sheet.parent / "state", time.time, queue_url=NOBODY) as ledger:
+        from batch import manifest
+
+        rows = list(manifest.load(sheet).rows())
+        ledger.plan(ledger.campaign("shots", sheet), rows)
+        for _ in rows:
+            bring_to(ledger, 1, State.FETCHED)
+    found = printed(call, "run", str(sheet))
+    assert documented("status") | documented("run, retry") == set(found)
+    assert (found["exit_code"], found["submitted"], found["fetched"]) == (0, 0, 2)
+
+
+def test_jobs(call: Call, sheet: Path) -> None:
+    planned(sheet.parent, sheet)
+    assert documented("jobs") == set(printed(call, "jobs", str(sheet))[0])
+
+
+def test_reconcile(call: Call, sheet: Path) -> None:
+    planned(sheet.parent, sheet)
+    assert documented("reconcile") == set(printed(call, "reconcile", str(sheet), key="id:secret"))
+
+
+def test_a_refused_manifest(call: Call, sheet: Path) -> None:
+    sheet.write_text("id,prompt,image_url\na,,\n")
+    found = printed(call, "plan", str(sheet))
+    assert documented("errors") | {"error", "exit_code"} == set(found)
+    assert set(found["mistakes"][0]) == {"address", "column", "message", "kind"}
+
+
+@pytest.mark.parametrize("args", [("status", "--settings"), ("status",), ("plan", "none.csv"), ("jobs", "none.csv")])
+def test_stdout_is_one_document_and_nothing_else(call: Call, args: tuple[str, ...]) -> None:
+    assert printed(call, *args) is not None
