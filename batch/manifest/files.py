@@ -90,11 +90,11 @@ class Files:
     def _path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
         try:
             tried = [folder / Path(text).expanduser() for folder in folders]
-            path = next((path for path in (*tried, *_with_slashes(text, folders)) if path.exists()), tried[0])
+            slashed = _with_slashes(text, folders)
+            path = next((path for path in (*tried, *slashed) if path.exists()), tried[0])
             if not path.exists():
-                hint = _odd_path(text) or self._hint(tried)
-                places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
-                return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}; looked for {places}")
+                hint = _odd_path(text) or self._looked(slashed or tried)
+                return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}")
             if path.is_dir():
                 return _problem(field, text, "file_missing", f"{shown(text)} is a folder; name one file in it")
             if not path.is_file():
@@ -103,6 +103,10 @@ class Files:
         except (OSError, ValueError, RuntimeError) as exc:  # a name too long, a NUL in it, a ~ of nobody
             reason = getattr(exc, "strerror", None) or str(exc)
             return _problem(field, text, "file_missing", f"{shown(text)} cannot be read: {reason}")
+
+    def _looked(self, tried: Sequence[Path]) -> str:
+        places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
+        return f"{self._hint(tried)}; looked for {places}"
 
     def _hint(self, tried: Sequence[Path]) -> str:
         """A file of nearly that name, for the first few that are missing: listing and comparing is slow."""
@@ -218,11 +222,11 @@ def _unread(head: bytes) -> tuple[str, str]:
     return "application/octet-stream", "is not an image that can be read"
 
 
-def _with_slashes(text: str, folders: Sequence[Path]) -> tuple[Path, ...]:
+def _with_slashes(text: str, folders: Sequence[Path]) -> list[Path]:
     """Where a path with backslashes leads on a system that knows only slashes: a sheet may come from Windows."""
     if os.sep != "/" or "\\" not in text:
-        return ()
-    return tuple(folder / Path(text.replace("\\", "/")).expanduser() for folder in folders)
+        return []
+    return [folder / Path(text.replace("\\", "/")).expanduser() for folder in folders]
 
 
 def _odd_path(text: str) -> str:
