@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test sim crash fmt diagram clean
+.PHONY: help setup demo check lint types layers test sim crash fmt diagram picture clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fmt: $(VENV)/.developer ## Format the code
 
 diagram: $(VENV)/.developer ## Put the state diagram, made from the transition table, into the README
 	$(BIN)/python -m tests.readme_diagram
+
+picture: demo ## Make the picture in the README from what the demonstration left
+	$(BIN)/python -m tests.readme_picture
 
 clean: ## Remove what was installed and built, but never state/: it may hold what was paid for
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -830,8 +830,8 @@ def test_kill_nine_frees_the_lock(tmp_path: Path) -> None:
     [
         "pid = subprocess.Popen(['sleep', '60'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).pid",
         # The holder goes on when the child is up: a child lets go of the lock as its first act, not at the fork itself.
-        "r, w = os.pipe(); pid = os.fork() or (os.write(w, b'.'), os.close(0), os.close(1), time.sleep(60), os._exit(0))"
-        "; os.read(r, 1)",
+        "r, w = os.pipe(); "
+        "pid = os.fork() or (os.write(w, b'.'), os.close(0), os.close(1), time.sleep(60), os._exit(0)); os.read(r, 1)",
     ],
     ids=["spawned", "forked"],
 )
