@@ -66,7 +66,7 @@ Issues = Callable[..., list[str]]
 def test_the_demonstration_uses_every_photograph_and_every_move() -> None:
     rows = list(manifest.load(MANIFESTS / "demo.yaml").rows())
     moves = {"pans left", "pans right", "tilts up", "tilts down", "zooms in", "zooms out", "static"}
-    assert {row.cells["camera"] for row in rows} - {""} == moves
+    assert {row.cells["move"] for row in rows} - {""} == moves
     assert len({row.job.files[0].sha256 for row in rows}) == len(list((MANIFESTS / "images").glob("*.jpg"))) == 8
     assert {(row.job.input["resolution"], row.job.input["duration"]) for row in rows} == {("480p", "2")}
     assert len({row.job.key for row in rows}) == len(rows) == 10
@@ -214,6 +214,25 @@ def test_a_row_one_cell_too_long_is_an_issue_and_trailing_commas_are_none(rows_o
 def test_semicolons_and_a_byte_order_mark_are_read(rows_of: Rows) -> None:
     (row,) = rows_of(f"\ufeffid;prompt;image_url\na;x, y;{URL}\n")
     assert (row.id, row.job.input["prompt"]) == ("a", "x, y")
+
+
+def test_a_price_that_is_given_serves_where_no_rule_prices_a_job(folder: Path) -> None:
+    second_model(folder)
+    (folder / "shots.csv").write_text(f"prompt,image_url,endpoint\nx,{URL},acme/still\nx,{URL},\n")
+    loaded = manifest.load(folder / "shots.csv", pinned_dir=folder, price_micros=70_000)
+    assert [row.job.price_micros for row in loaded.rows()] == [70_000, 251_777]
+
+
+def test_a_manifest_says_what_its_rows_are_and_how_many_combinations_each_has(folder: Path) -> None:
+    (folder / "n.yaml").write_text(
+        'rows: images/*.jpg\nset: {prompt: "{move}"}\nmatrix: {move: [a, b, c], seed: [1, 2]}\ntakes: 2\n'
+    )
+    loaded = manifest.load(folder / "n.yaml")
+    rows = list(loaded.rows())
+    assert (loaded.unit, loaded.combinations, rows[-1].number, len(rows)) == ("picture", 6, 2, 24)
+    assert sorted({row.number for row in rows}) == [1, 2]
+    (folder / "shots.csv").write_text(f"prompt,image_url\nx,{URL}\n")
+    assert (manifest.load(folder / "shots.csv").unit, manifest.load(folder / "shots.csv").combinations) == ("row", 1)
 
 
 # Issues.

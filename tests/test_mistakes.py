@@ -281,6 +281,15 @@ SHEETS: list[tuple[str, list[str]]] = [
             "text with a comma in it needs quotes round it"
         ],
     ),
+    (  # a blank behind every comma is a habit, and one before a prompt is nothing
+        f"image_url, prompt, duration, resolution\n{URL}, x, 13, big\n{URL}, x,13,480\n",
+        [
+            "shots.csv:2 duration: '13' is not one of 2 … 12",
+            "shots.csv:2 resolution: 'big' is not one of 480p, 720p, 1080p",
+            "shots.csv:3 duration: '13' is not one of 2 … 12",
+            "shots.csv:3 resolution: '480' is not one of 480p, 720p, 1080p (did you mean '480p'?)",
+        ],
+    ),
     (
         f"prompt,,image_url\nx,oops,{URL}\n",
         ["shots.csv:2: 'oops' stands in column 2, which has no name in the header"],

@@ -6,6 +6,7 @@ Reads cells by the endpoint's schema and judges them by it. It knows no ids, tak
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["InputReader", "Target", "Values", "text_of"]
 CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 100
 SHIFTED_MIN = 2  # so many wrong cells in a row, one of them half of a text, are one mistake
+
+_HALF = re.compile(r" +[^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +192,14 @@ class InputReader:
 
         Spreadsheet programs write no blank behind a comma, people do: a cell that begins with one is half of a text.
         """
-        if len(self._found) >= SHIFTED_MIN:
-            cells = (record.cells[column.index] for column in origin.values())
-            half = next((cell for cell in cells if isinstance(cell, str) and cell.startswith(" ")), None)
-            if half is not None:
+        if len(self._found) >= SHIFTED_MIN and not record.lines and not record.place:
+            wrong = {column for _, column, _, _ in self._found}
+            cells = {column.name: record.cells[column.index] for column in origin.values() if not column.is_set}
+            half = next(
+                (text for name, cell in cells.items() if name in wrong and _HALF.match(text := text_of(cell))), ""
+            )
+            # A blank behind every comma would be this hand's habit.
+            if half and any(isinstance(cell, str) and cell[:1].strip() for cell in record.cells[1:]):
                 message = f"{len(self._found)} cells do not fit their columns, and {shown(half)} begins with a blank"
                 message += "; text with a comma in it needs quotes round it"
                 self._found = [(record.address(self._file_name), "", message, "shifted_cells")]
