@@ -245,6 +245,7 @@ def test_only_the_rows_that_were_named_are_called_off_and_followed(world: World)
     ran = called_off(world, *table, rows=["b"], run_for=5)
     assert ran.states == {"a": "submitted", "b": "cancelled", "c": "submitted"}
     assert {name for _, name in ran.calls_of} == {"b"}
+    assert ran.took_s < 60, "it does not wait for the others"
 
     ran = world.again()
     assert ran.table == {"a": ("fetched", 1), "b": ("cancelled", 1), "c": ("fetched", 1)}
@@ -313,7 +314,7 @@ def test_a_wish_stays_until_fal_confirms_it(world: World, comes_back_with: str) 
 
 
 def test_a_run_tells_fal_first_of_all(world: World) -> None:
-    table = [shot("a", 100), shot("b", 100), shot("lost", 10, on("submit", lost_on_the_way))]
+    table = [shot("a", 20), shot("b", 100), shot("lost", 10, on("submit", lost_on_the_way))]
     no_way = [always("cancel", no_connection)]
     ran = called_off(world, *table, rows=["b"], run_for=1, faults=no_way, interrupt_after=5)
     assert (ran.states["b"], ran.states["lost"]) == ("submitted", "in_doubt")

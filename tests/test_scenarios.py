@@ -761,6 +761,13 @@ def test_without_downloads_what_an_earlier_run_could_not_save_is_left_alone(worl
     assert (ran.states, dict(ran.calls)) == ({"a": "completed", "b": "fetched"}, {})
 
 
+def test_without_downloads_no_row_is_given_its_name_for_a_file_either(world: World) -> None:
+    world.run(shot("a"))
+    ran = world.run(shot("a"), shot("same", prompt="a"), no_download="yes")
+    assert (ran.states["same"], ran.paths["same"], dict(ran.calls)) == ("fetched", (), {})
+    assert len(world.again().paths["same"]) == 1
+
+
 # --- leaving and coming back ---
 
 
