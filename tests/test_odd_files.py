@@ -19,6 +19,7 @@ import pytest
 from batch import manifest
 from batch.errors import InputError, ManifestError
 from batch.jobs import Row
+from batch.manifest.name import campaign_name
 from batch.manifest.sheet import CHUNK_ROWS, LINE_CHARS_MAX, open_sheet
 from batch.manifest.text import BLOCK_BYTES, look_at
 
@@ -431,3 +432,15 @@ def test_a_sheet_that_changes_its_encoding_between_two_readings_is_refused(tmp_p
     path.unlink()
     with pytest.raises(InputError, match="cannot be read: No such file"):
         list(loaded.rows())
+
+
+def test_the_name_alone_is_read_in_the_same_encodings_and_whatever_else_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "night.yaml"
+    for encoding in ("utf-8", "utf-16", "cp1252"):
+        path.write_bytes("rows: nowhere.csv\nname: café\nnme: x\n".encode(encoding))
+        assert campaign_name(path) == "café"
+    path.write_text("name:\nrows: [\n")
+    with pytest.raises(InputError, match=r"night\.yaml:3: is not YAML"):
+        campaign_name(path)
+    path.write_text("- name: x\n")
+    assert campaign_name(path) == campaign_name(tmp_path / "night.csv") == "night"

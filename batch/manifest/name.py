@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 
 from batch.errors import InputError
+from batch.manifest.nodes import composed
+from batch.manifest.report import Report
 
 __all__ = ["campaign_name"]
 
@@ -16,8 +18,10 @@ def campaign_name(path: Path) -> str:
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return path.stem
     try:
-        found = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as exc:
-        raise InputError(f"{path} cannot be read: {exc}") from exc
-    name = found.get("name") if isinstance(found, dict) else None
-    return name.strip() if isinstance(name, str) and name.strip() else path.stem
+        top, _ = composed(path, Report(path.name))
+    except RecursionError as exc:
+        raise InputError(f"{path.name} is nested too deep to read") from exc
+    for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
+        if key.value == "name" and isinstance(value, yaml.ScalarNode) and value.value.strip():
+            return str(value.value).strip()
+    return path.stem
