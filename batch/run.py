@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Again",
+    "CallOff",
     "Confirm",
     "Declined",
     "Progress",
     "Reconciled",
     "RunReport",
+    "cancel",
     "exit_code",
     "reconcile",
     "run",
@@ -68,6 +70,27 @@ class RunReport:
     status: StatusReport
     planned: Planned
     ending: Ending | None
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOff:
+    """What became of the jobs that were to be called off.
+
+    `cancelled` as fal confirmed, `finished` all the same (their results are saved, their failures noted), `still_open`
+    at fal, to be told again by the next `cancel` or `run`. Of the others that were meant, `in_doubt` cannot be named to
+    fal, `not_submitted` have nothing to call off, `complete` and `ended` need none, and `shared` (campaign and row id)
+    are wanted by rows that were not meant, and left alone.
+    """
+
+    cancelled: int
+    finished: int
+    still_open: int
+    in_doubt: int
+    not_submitted: int
+    complete: int
+    ended: int
+    shared: tuple[tuple[str, str], ...]
     exit_code: int
 
 
@@ -128,6 +151,7 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
     name = campaign_name(manifest_path, settings)
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
+    _must_be_there(settings)
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
         campaign_id = ledger.campaign_id(name)
         if campaign_id is None:
@@ -150,6 +174,45 @@ def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress
         )
 
 
+def cancel(
+    manifest_path: Path, settings: Settings, *, row_ids: tuple[str, ...], command: str, progress: Progress
+) -> CallOff:
+    """Have fal call off what it has of these rows (of the whole campaign where none is named), and wait until it has
+    said how each ended. Nothing is submitted.
+
+    InputError when the campaign or a row is not in the ledger, LedgerBusy when a run is at it.
+    """
+    name = campaign_name(manifest_path, settings)
+    _must_be_there(settings)
+    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+        campaign_id = ledger.campaign_id(name)
+        if campaign_id is None or not ledger.reading(campaign_id):
+            raise InputError(f"nothing of {name!r} was run yet in {settings.state}")
+        _refuse_unknown(ledger, campaign_id, row_ids)
+        ledger.doubt_what_a_crash_left()
+        found = ledger.cancellable(campaign_id, row_ids)
+        job_ids = sorted({*found.job_ids, *ledger.cancelling(campaign_id)})
+        ending = None
+        if job_ids:
+            if settings.key is None and not settings.local:
+                raise InputError(settings.no_key)
+            progress.opened(partial(ledger.job_line, campaign_id))
+            ending = line.on_a_loop(line.call_off, settings, ledger, campaign_id, job_ids, progress)
+        states = ledger.states_of(job_ids)
+        still_open = states.get(State.SUBMITTED, 0)
+        return CallOff(
+            cancelled=states.get(State.CANCELLED, 0),
+            finished=len(job_ids) - states.get(State.CANCELLED, 0) - still_open,
+            still_open=still_open,
+            in_doubt=found.in_doubt,
+            not_submitted=found.not_submitted,
+            complete=found.complete,
+            ended=found.ended,
+            shared=tuple(row for rows in found.shared.values() for row in rows),
+            exit_code=line.EXIT_INTERRUPTED if _is_interrupted(ending) else 4 if still_open else 0,
+        )
+
+
 def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], None]) -> None:
     """The local queue as a server of its own, until a signal."""
     from batch import local
@@ -167,9 +230,7 @@ def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], Non
 def exit_code(totals: CampaignTotals, ending: Ending | None, *, downloads: bool = True) -> int:
     """The table of exit codes, for what a run can end with: 130, 4, 5, 3, 0, the first that holds. Without `downloads`
     a row is done when its result is in the ledger."""
-    from batch.scheduler import StopKind
-
-    if ending is not None and ending.stop is not None and ending.stop.kind is StopKind.INTERRUPTED:
+    if _is_interrupted(ending):
         return line.EXIT_INTERRUPTED
     left = totals.paid_fetch_later + totals.in_flight + totals.waiting + totals.not_started + totals.superseded_open
     if left > (0 if downloads else totals.completed + totals.superseded_completed):
@@ -184,13 +245,29 @@ def exit_code(totals: CampaignTotals, ending: Ending | None, *, downloads: bool 
 # --- small steps of the commands ---
 
 
+def _is_interrupted(ending: Ending | None) -> bool:
+    from batch.scheduler import StopKind
+
+    return ending is not None and ending.stop is not None and ending.stop.kind is StopKind.INTERRUPTED
+
+
+def _must_be_there(settings: Settings) -> None:
+    """InputError where there is no ledger: a command about what was run makes none."""
+    if not (settings.state / LEDGER_NAME).exists():
+        raise InputError(f"nothing was run yet in {settings.state}; is this the folder of the run? (--state names one)")
+
+
+def _refuse_unknown(ledger: Ledger, campaign_id: int, row_ids: tuple[str, ...]) -> None:
+    unknown = ledger.unknown_rows(campaign_id, row_ids)
+    if unknown:
+        raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
+
+
 def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[int], list[Attempt]]:
     """The jobs to plan again and the attempts to give up, as `again` says; nothing is changed yet."""
     if again is None:
         return [], []
-    unknown = ledger.unknown_rows(campaign_id, again.row_ids)
-    if unknown:
-        raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
+    _refuse_unknown(ledger, campaign_id, again.row_ids)
     retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
     if not again.in_doubt:
         if not retried and (again.row_ids or again.cause):
@@ -225,6 +302,8 @@ def _quote(
         used_micros=used,
         seconds=seconds_for(ledger, planned, submits, settings.concurrency),
         is_first=is_first,
+        unit=manifest.unit,
+        combinations=manifest.combinations,
     )
 
 

@@ -18,6 +18,7 @@ from batch.errors import InputError
 from batch.jobs import body_with_urls
 from batch.ledger import (
     CampaignTotals,
+    Comparison,
     JobLine,
     LedgerReader,
     Planned,
@@ -70,11 +71,11 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate:
-    """A row that asks for the same as an earlier one, which is the `first`-th wanted result."""
+    """A row that asks for the same as an earlier one, which stands at `first`."""
 
     address: str
     row_id: str
-    first: int
+    first: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,8 @@ class Quote:
     """What a run would do and cost at the most, before it does it. Money in micro-dollars.
 
     `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `used_micros` is what
-    counts under the cap already; `carried` are the columns that are not sent; `notes` what the reading of the file has
+    counts under the cap already; `unit` is what the sheet's rows are (`row`, `picture`), `combinations` how many the
+    matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has
     to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. `requests` and
     `duplicates` are samples.
     """
@@ -97,6 +99,8 @@ class Quote:
     used_micros: int
     seconds: float | None
     is_first: bool
+    unit: str
+    combinations: int
     requests: tuple[SampleRequest, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
 
@@ -174,9 +178,9 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
             seconds=seconds_for(reader, planned, submits, settings.concurrency),
             is_first=reader is None,
             requests=tuple(_sample(row, settings) for row in found.first),
-            duplicates=tuple(
-                Duplicate(address=row.address, row_id=row.id, first=first) for row, first in found.duplicates
-            ),
+            duplicates=_duplicates(manifest, found),
+            unit=manifest.unit,
+            combinations=manifest.combinations,
         )
     finally:
         if reader is not None:
@@ -281,6 +285,20 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
         if reader is not None:
             reader.close()
     return Exported(path=out, rows=rows)
+
+
+def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:
+    """The samples with where the rows they repeat stand; the manifest is read again for these, as far as needed."""
+    wanted = {first for _, first in found.duplicates}
+    addresses: dict[int, str] = {}
+    for row in manifest.rows() if wanted else ():
+        if row.position in wanted:
+            addresses[row.position] = f"{row.address} {row.id}"
+            if len(addresses) == len(wanted):
+                break
+    return tuple(
+        Duplicate(address=row.address, row_id=row.id, first=addresses[first]) for row, first in found.duplicates
+    )
 
 
 def _sample(row: Row, settings: Settings) -> SampleRequest:

@@ -53,7 +53,7 @@ def make_row(
     key = job_key(endpoint, input, take)
     job = Job(key=key, endpoint=endpoint, input=input, take=take, files=files, price_micros=price_micros)
     address = f"sheet.csv:{position + 1}"
-    return Row(id=id, address=address, position=position, cells={"id": id}, stem=stem or id, job=job)
+    return Row(id=id, address=address, position=position, number=position, cells={"id": id}, stem=stem or id, job=job)
 
 
 def claim(ledger: Ledger, campaign_id: int, *, cap_micros: int | None = None, job: OpenJob | None = None) -> Attempt:

@@ -23,7 +23,7 @@ from batch.cli.progress import Bar
 from batch.ledger import Ledger
 from batch.states import State
 
-COMMANDS = ["plan", "run", "retry", "status", "jobs", "reconcile", "export", "serve", "completion"]
+COMMANDS = ["plan", "run", "retry", "status", "jobs", "cancel", "reconcile", "export", "serve", "completion"]
 ON_A_MANIFEST = ["plan", "run", "retry", "export"]
 SHEET = (
     "id,prompt,image_url\nsea,waves roll in,https://example.com/sea.jpg\nsky,clouds pass,https://example.com/sky.jpg\n"
@@ -286,7 +286,7 @@ def test_rows_that_share_a_job_are_said_so(call: Call, sheet: Path) -> None:
     out = call("plan", str(sheet)).out
     assert out.startswith("shots: 3 rows, 2 jobs, 2 to submit\n")
     assert "\n  duplicates   1  ask for the same as another row: made once, saved for each\n" in out
-    assert "shots.csv:4 again asks for the same as row 1" in out
+    assert "shots.csv:4 again asks for the same as shots.csv:2 sea" in out
 
 
 # --- status ---

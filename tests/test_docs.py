@@ -63,6 +63,13 @@ def test_jobs(call: Call, sheet: Path) -> None:
     assert documented("jobs") == set(printed(call, "jobs", str(sheet))[0])
 
 
+def test_cancel(call: Call, sheet: Path) -> None:
+    planned(sheet.parent, sheet)
+    found = printed(call, "cancel", str(sheet), key="id:secret")
+    assert documented("cancel") == set(found)
+    assert (found["not_submitted"], found["cancelled"], found["exit_code"]) == (3, 0, 0)
+
+
 def test_reconcile(call: Call, sheet: Path) -> None:
     planned(sheet.parent, sheet)
     assert documented("reconcile") == set(printed(call, "reconcile", str(sheet), key="id:secret"))

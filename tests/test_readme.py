@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from readme_diagram import README, with_diagram
+from test_cli import Call, call
 
 from batch.cli import cli
+
+__all__ = ["call"]  # a fixture
 
 TEXT = README.read_text(encoding="utf-8")
 IMAGES = README.parent / "manifests" / "images"
@@ -41,6 +45,31 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_every_example_can_be_typed_in_order_and_ends_as_it_says(campaign: Path, call: Call) -> None:
+    (block,) = [block for block in blocks("") if "completion bash" in block]
+    verbs = set()
+    for line in block.splitlines():
+        command, _, comment = line.partition("  #")
+        told = re.search(r"exit code (\d+)", comment)
+        words = shlex.split(command)[1:]
+        verbs.add(words[0])
+        assert call(*words).code == (int(told[1]) if told else 0), command
+    assert verbs == set(cli.commands) - {"serve"}, "serve goes on until Ctrl-C; the tests of the local queue use it"
+    assert len(list((campaign / "state" / "local" / "outputs" / "shots").glob("*.mp4"))) == 2
+
+
+def test_the_ledger_has_the_tables_and_answers_the_questions_that_are_shown(campaign: Path, call: Call) -> None:
+    assert call("run", "shots.csv", "--local", "-q").code == 0
+    with sqlite3.connect(campaign / "state" / "local" / "ledger.db") as db:
+        found = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        section = TEXT.partition("\n## The ledger\n")[2].partition("\n## ")[0]
+        named = set(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
+        assert named == {name for name in found if not name.startswith(("_", "sqlite_"))}
+        for query in blocks("sql")[0].splitlines():
+            assert db.execute(query).fetchall(), query
+    db.close()
+
+
 def test_the_state_diagram_is_the_transition_table() -> None:
     assert with_diagram(TEXT) == TEXT, "run `make diagram`"
 
@@ -66,7 +95,7 @@ def test_the_first_commands_do_what_they_say(campaign: Path, words: list[str]) -
 def test_the_campaign_that_is_shown_is_a_good_one(campaign: Path) -> None:
     result = CliRunner().invoke(cli, ["plan", "pier.yaml"], standalone_mode=False)
     assert result.exception is None
-    assert "pier: 4 rows, 4 jobs, 4 to submit" in result.output
+    assert "pier: 2 rows x 2 takes = 4 rows, 4 jobs, 4 to submit" in result.output
 
 
 def test_the_mistakes_that_are_shown_are_told_so(campaign: Path) -> None:

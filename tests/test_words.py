@@ -21,6 +21,7 @@ from batch.views import Duplicate, Quote, SampleRequest, StatusReport
 
 SETTINGS = load_settings({}, environ={}, cwd=Path("/nowhere"))
 PLANNED = Planned(
+    sheet_rows=10,
     rows=10,
     jobs=9,
     new=3,
@@ -49,6 +50,8 @@ QUOTE = Quote(
     used_micros=3_000_000,
     seconds=3 * 3600 + 600,
     is_first=False,
+    unit="row",
+    combinations=1,
 )
 TOTALS = CampaignTotals(
     rows=10,
@@ -112,6 +115,7 @@ def test_a_plan_says_each_count_once_and_leaves_out_what_is_nothing() -> None:
 def test_a_plan_with_nothing_to_do_is_short() -> None:
     done = replace(
         PLANNED,
+        sheet_rows=1,
         rows=1,
         jobs=1,
         new=0,
@@ -125,6 +129,24 @@ def test_a_plan_with_nothing_to_do_is_short() -> None:
     )
     quote = replace(QUOTE, planned=done, carried=(), notes=(), submits=0, cap_micros=None, seconds=None)
     assert plan_lines(quote, SETTINGS) == ["shots: 1 row, 1 job, 0 to submit", "  done         1"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "sheet_rows", "combinations", "rows", "words"),
+    [
+        ("row", 10, 1, 10, "10 rows"),
+        ("row", 1, 1, 3, "1 row x 3 takes = 3 rows"),
+        ("picture", 355, 6, 2130, "355 pictures x 6 combinations = 2,130 rows"),
+        ("picture", 355, 6, 4260, "355 pictures x 6 combinations x 2 takes = 4,260 rows"),
+        ("row", 10, 1, 13, "10 rows, with their takes 13 rows"),
+    ],
+)
+def test_a_plan_says_how_its_rows_come_together(
+    unit: str, sheet_rows: int, combinations: int, rows: int, words: str
+) -> None:
+    planned = replace(PLANNED, sheet_rows=sheet_rows, rows=rows)
+    quote = replace(QUOTE, planned=planned, unit=unit, combinations=combinations)
+    assert plan_lines(quote, SETTINGS)[0] == f"shots: {words}, 9 jobs, 6 to submit"
 
 
 @pytest.mark.parametrize(
@@ -152,9 +174,9 @@ def test_a_request_is_shown_as_it_would_be_sent() -> None:
         defaults={"resolution": "1080p", "camera_fixed": False},
         price_micros=48_000,
     )
-    duplicate = Duplicate(address="shots.csv:9", row_id="dog", first=1)
+    duplicate = Duplicate(address="shots.csv:9", row_id="dog", first="shots.csv:2 cat")
     lines = plan_lines(replace(QUOTE, requests=(request,), duplicates=(duplicate,)), SETTINGS)
-    assert "               shots.csv:9 dog asks for the same as row 1" in lines
+    assert "               shots.csv:9 dog asks for the same as shots.csv:2 cat" in lines
     assert lines[-7:] == [
         "the first request:",
         "  shots.csv:2 cat -> fal-ai/x, up to $0.0480",

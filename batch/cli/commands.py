@@ -5,6 +5,7 @@ Heavy imports happen inside the call, so `--help` and `status` stay quick.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -150,6 +151,32 @@ def jobs_command(
     wanted = [State(state) for state in states]
     found = views.jobs(manifest, settings, states=wanted, causes=causes, row_ids=row_ids, superseded=superseded)
     return _list(found, settings)
+
+
+@cli.command("cancel")
+@_MANIFEST
+@_ROW_IDS
+@_DRY_RUN
+@options(*WHERE, "max_duration", "no_download", "outputs", "quiet", "verbose")
+def cancel_command(manifest: Path, row_ids: tuple[str, ...], dry_run: bool, **flags: Any) -> int:
+    """Call off what fal has of MANIFEST and has not finished, and wait until it has said how each ended.
+
+    With ROW_IDs only those rows. A job that fal is working on already may still finish, and be paid for: then it is
+    saved like any other. What is not submitted yet is not touched. A run at work has to be stopped first (Ctrl-C).
+    """
+    settings = _settings(flags)
+    if dry_run:
+        meant = [views.jobs(manifest, settings, states={State.SUBMITTED}, row_ids=row_ids)]
+        if not row_ids:
+            meant.append(views.jobs(manifest, settings, states={State.SUBMITTED}, superseded=True))
+        return _list(itertools.chain(*meant), settings)
+    progress = progress_for(settings, is_terminal=sys.stderr.isatty())
+    found = run.cancel(manifest, settings, row_ids=row_ids, command=_command(), progress=progress)
+    if settings.json:
+        _print_json(documents.call_off_of(found))
+    else:
+        _print(words.call_off_lines(found))
+    return found.exit_code
 
 
 @cli.command("reconcile")

@@ -8,17 +8,19 @@ from typing import Any
 
 from batch.errors import FalBatchError, ManifestError
 from batch.ledger import CampaignTotals, JobLine
-from batch.run import Reconciled, RunReport
+from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import OPTIONS, Settings
 from batch.views import Quote, StatusReport
 
-__all__ = ["error_of", "job_of", "plan_of", "reconciled_of", "run_of", "settings_of", "status_of"]
+__all__ = ["call_off_of", "error_of", "job_of", "plan_of", "reconciled_of", "run_of", "settings_of", "status_of"]
 
 
 def plan_of(quote: Quote) -> dict[str, Any]:
     planned = quote.planned
     return {
         "campaign": quote.campaign,
+        "sheet_rows": planned.sheet_rows,
+        "combinations": quote.combinations,
         "rows": planned.rows,
         "jobs": planned.jobs,
         "to_submit": planned.to_submit,
@@ -76,6 +78,10 @@ def job_of(line: JobLine) -> dict[str, Any]:
         "paths": list(line.paths),
         "urls": list(line.urls),
     }
+
+
+def call_off_of(found: CallOff) -> dict[str, Any]:
+    return dataclasses.asdict(found)
 
 
 def reconciled_of(found: Reconciled) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from batch.budget import usd
 from batch.cli.options import typed
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
 from batch.ledger import CampaignTotals, JobLine, Planned
-from batch.run import RunReport
+from batch.run import CallOff, RunReport
 from batch.settings import Settings
 from batch.states import State
 from batch.views import Quote, SampleRequest, StatusReport
 
 __all__ = [
+    "call_off_lines",
     "count_of",
     "duration",
     "end_lines",
@@ -59,13 +60,11 @@ def duration(seconds: float) -> str:
 def plan_lines(quote: Quote, settings: Settings) -> list[str]:
     """What a run would do; the requests and duplicates only where the quote has samples of them."""
     planned = quote.planned
-    head = f"{quote.campaign}: {count_of(planned.rows, 'row')}, {count_of(planned.jobs, 'job')}, "
-    lines = [f"{head}{planned.to_submit:,} to submit"]
+    head = f"{quote.campaign}: {_rows(quote)}, {count_of(planned.jobs, 'job')}"
+    lines = [f"{head}, {planned.to_submit:,} to submit"]
     lines += [_fact(label, count, words) for label, count, words in _counts(planned) if count]
     for duplicate in quote.duplicates:
-        lines.append(
-            _fact("", "", f"{duplicate.address} {duplicate.row_id} asks for the same as row {duplicate.first}")
-        )
+        lines.append(_fact("", "", f"{duplicate.address} {duplicate.row_id} asks for the same as {duplicate.first}"))
     if quote.carried:
         lines.append(_fact("not sent", "", f"{', '.join(quote.carried)}: carried along to the results"))
     lines += [_fact(label, "", words) for label, words in _money(quote, settings)]
@@ -81,6 +80,21 @@ def plan_lines(quote: Quote, settings: Settings) -> list[str]:
     if quote.requests:
         lines.append("the first requests:" if len(quote.requests) > 1 else "the first request:")
     return [*lines, *(line for request in quote.requests for line in _request(request))]
+
+
+def _rows(quote: Quote) -> str:
+    """`12 rows`, or how they come together: `355 pictures x 6 combinations x 2 takes = 4,260 rows`."""
+    planned = quote.planned
+    parts = [count_of(planned.sheet_rows, quote.unit)]
+    if quote.combinations > 1:
+        parts.append(count_of(quote.combinations, "combination"))
+    takes, rest = divmod(planned.rows, max(1, planned.sheet_rows * quote.combinations))
+    if takes > 1 and not rest:
+        parts.append(count_of(takes, "take"))
+    rows = count_of(planned.rows, "row")
+    if len(parts) == 1 and planned.rows == planned.sheet_rows:
+        return parts[0]
+    return f"{' x '.join(parts)} = {rows}" if not rest else f"{' x '.join(parts)}, with their takes {rows}"
 
 
 def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
@@ -261,6 +275,21 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
     if report.exit_code == EXIT_FAILED:
         return [f"to try the failed ones again: {retry}"]
     return []
+
+
+def call_off_lines(found: CallOff) -> list[str]:
+    """What became of the jobs that were to be called off, and why others that were meant were not."""
+    lines = [f"{found.cancelled:,} called off, {found.finished:,} finished before, {found.still_open:,} still at fal"]
+    if found.still_open:
+        lines.append("  the wish is noted: `cancel` or `run` typed again goes on with it")
+    if found.in_doubt:
+        lines.append(f"  {found.in_doubt:,} in doubt: fal has not told their name; `run` or `reconcile` looks for it")
+    if found.not_submitted:
+        lines.append(f"  {found.not_submitted:,} not submitted: without their rows in the sheet they never will be")
+    rows = ", ".join(f"{row_id} of {campaign}" for campaign, row_id in found.shared[:ISSUES_PRINTED_MAX])
+    if found.shared:
+        lines.append(f"  left alone, because other rows want the same: {rows}; name those rows too, in their campaign")
+    return lines
 
 
 def manifest_error_lines(exc: ManifestError) -> list[str]:

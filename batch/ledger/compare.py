@@ -61,6 +61,7 @@ class _Tally:
         self._first: list[Row] = []
         self._duplicates: list[tuple[Row, int]] = []
         self._seen = Seen()
+        self._number = self._sheet_rows = 0
         self._rows = self._new = self._changed = self._elsewhere = 0
         self._by_state: dict[State, int] = {}
         self._still_wanted: dict[State, int] = {}
@@ -85,6 +86,8 @@ class _Tally:
 
     def _is_first(self, row: Row) -> bool:
         self._rows += 1
+        self._sheet_rows += row.number != self._number
+        self._number = row.number
         earlier = self._seen.add(row.job.key, row.position)
         if earlier is not None and len(self._duplicates) < DUPLICATES_TOLD_MAX:
             self._duplicates.append((row, earlier))
@@ -119,6 +122,7 @@ class _Tally:
             before = self._reader.wanted_by_state(self._campaign_id)
         known_prices = [price for price in self._prices if price is not None]
         planned = Planned(
+            sheet_rows=self._sheet_rows,
             rows=self._rows,
             jobs=len(self._seen),
             new=self._new,

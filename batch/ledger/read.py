@@ -153,7 +153,10 @@ class LedgerReader:
             FROM job WHERE id IN ({mine}) GROUP BY 1, 2, 3, 4""",
             names,
         ).fetchall()
-        rows = self._db.execute(f"SELECT count(*) FROM ({mine})", names).fetchone()[0]
+        counted = (
+            "SELECT count(DISTINCT row_id), count(*) FROM row WHERE campaign_id = :campaign AND reading = :reading"
+        )
+        sheet_rows, rows = self._db.execute(counted, names).fetchone()
         superseded = self._db.execute(
             f"""SELECT state, count(*) FROM job WHERE id IN
               (SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading - 1)
@@ -170,6 +173,7 @@ class LedgerReader:
 
         count = sum(by_endpoint.values())
         return Planned(
+            sheet_rows=sheet_rows,
             rows=rows,
             jobs=jobs(frozenset(State)),
             new=sum(group["jobs"] for group in groups if group["novelty"] == "new"),

@@ -93,7 +93,7 @@ class Superseded:
 class Planned:
     """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars.
 
-    `rows` are wanted results: one for each line of the sheet, combination of the matrix, and take. `jobs` are those
+    `rows` are wanted results: one for each of the `sheet_rows`, combination of the matrix, and take. `jobs` are those
     rows without the ones that ask for the same as another: the sum of `to_submit`, `under_way`, `done` and `failed`.
 
     `to_submit` has three parts: `new` (the ledger has no such job), `changed` (it has none, and the row wanted
@@ -101,6 +101,7 @@ class Planned:
     other campaigns wanted so far. `affordable` of `to_submit` fit under the cap (all of them where there is none).
     """
 
+    sheet_rows: int
     rows: int
     jobs: int
     new: int
