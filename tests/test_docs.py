@@ -1,9 +1,10 @@
-"""docs/json.md says what `--json` prints, name by name."""
+"""The pages in docs/ say what the program does, name by name."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 from ledger_support import bring_to, opened
 from test_cli import NOBODY, Call, call, planned, sheet
 
+from batch.manifest.campaign import KEYS
+from batch.manifest.report import KINDS
 from batch.states import State
 
 __all__ = ["call", "sheet"]  # fixtures
 
+IMAGES = Path(__file__).parents[1] / "manifests" / "images"
 TEXT = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
 
 
@@ -85,3 +89,34 @@ def test_a_refused_manifest(call: Call, sheet: Path) -> None:
 @pytest.mark.parametrize("args", [("status", "--settings"), ("status",), ("plan", "none.csv"), ("jobs", "none.csv")])
 def test_stdout_is_one_document_and_nothing_else(call: Call, args: tuple[str, ...]) -> None:
     assert printed(call, *args) is not None
+
+
+# --- docs/manifests.md ---
+
+
+MANIFESTS = (Path(__file__).parents[1] / "docs" / "manifests.md").read_text(encoding="utf-8")
+
+
+def named(heading: str) -> list[str]:
+    """The first column of the table that has this heading."""
+    table = MANIFESTS.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    return [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+
+
+def test_every_kind_of_mistake_is_listed_with_its_meaning() -> None:
+    assert named("kind") == list(KINDS)
+    assert all(f"| `{kind}` | {meaning} |" in MANIFESTS for kind, meaning in KINDS.items())
+
+
+def test_every_key_of_a_campaign_is_listed() -> None:
+    assert sorted(named("key")) == sorted(KEYS)
+
+
+def test_the_campaign_that_is_shown_is_a_good_one(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    shutil.copy(IMAGES / "chelsea.jpg", tmp_path / "images" / "cat.jpg")
+    (tmp_path / "moves.yaml").write_text(MANIFESTS.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    found = printed(call, "plan", "moves.yaml")
+    assert (found["sheet_rows"], found["combinations"], found["rows"], found["jobs"]) == (1, 4, 4, 4)
+    assert found["cap_micros"] == 25_000_000
+    assert found["first_requests"][0]["body"]["prompt"] == "cat, camera zooms in"
