@@ -90,7 +90,7 @@ async def run_line(
 
     options = RunOptions(
         concurrency=settings.concurrency,
-        limit=None if only_cancelling else settings.limit,
+        limit=settings.limit,
         cap_micros=cap_micros,
         start_timeout_s=settings.start_timeout,
         run_timeout_s=settings.run_timeout,

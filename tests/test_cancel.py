@@ -277,6 +277,7 @@ def test_attempts_in_doubt_are_left_alone(world: World) -> None:
     ran = called_off(world, *table, run_for=1)
     assert (ran.states["a"], ran.states["b"]) == ("cancelled", "in_doubt")
     assert (ran.calls["history"], ran.exit_code) == (0, 5)
+    assert ran.took_s < 60, "it does not wait for a proof"
 
 
 def test_a_result_that_cannot_be_downloaded_is_paid_and_fetched_later(world: World) -> None:
@@ -402,6 +403,23 @@ def test_a_wish_is_for_what_fal_is_known_to_have(tmp_path: Path) -> None:
         assert ledger.cancel_asked([]) == 0
         assert ledger.cancelling(campaign_id) == [1]
         assert [job.cancel_asked_at is not None for job in map(ledger.job, (1, 2, 3))] == [True, False, False]
+    check_ledger(tmp_path)
+
+
+def test_a_wish_is_about_one_attempt_and_not_about_the_next(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        campaign_id = ledger.campaign("camp", tmp_path / "camp.csv")
+        ledger.plan(campaign_id, [make_row()])
+        attempt = accept(ledger, claim(ledger, campaign_id))
+        ledger.cancel_asked([1])
+        assert [job.id for job in ledger.following(campaign_id, now=1e12, limit=9, only_cancelling=True)] == [1]
+        ledger.cancelled(attempt, is_billed=False, message="x")
+        ledger.retried(1)
+        accept(ledger, claim(ledger, campaign_id))
+        assert ledger.cancelling(campaign_id) == []
+        assert ledger.following(campaign_id, now=1e12, limit=9, only_cancelling=True) == []
+        assert ledger.next_look(campaign_id, only_cancelling=True) is None
+        assert (ledger.next_look(campaign_id), ledger.job(1).cancel_asked_at) == (0.0, None)
     check_ledger(tmp_path)
 
 
@@ -564,7 +582,7 @@ def test_a_rehearsal_is_called_off_like_the_real_thing(tmp_path: Path) -> None:
     image = data_uri(picture())
     rows = [
         make_row(name, position=n, extra={"image_url": image, "duration": "2", "resolution": "480p"})
-        for n, name in enumerate("abcdef", start=1)
+        for n, name in enumerate("abcdefg", start=1)
     ]
     with opened(settings.state, time.time, queue_url=settings.queue_url) as ledger:
         campaign_id = ledger.campaign("camp", tmp_path / "camp.csv")
@@ -576,7 +594,7 @@ def test_a_rehearsal_is_called_off_like_the_real_thing(tmp_path: Path) -> None:
                 open_queue(state=state, runners=1, clock=time.time, run_blocking=anyio.to_thread.run_sync) as queue,
                 httpx.AsyncClient(transport=queue.transport(), base_url=settings.queue_url) as client,
             ):
-                for _ in rows:
+                for _ in rows[:-1]:
                     attempt = claim(ledger, campaign_id)
                     sent = await client.post(f"/{ENDPOINT}", json=attempt.body, headers={"authorization": "Key x"})
                     said = sent.json()
@@ -592,4 +610,5 @@ def test_a_rehearsal_is_called_off_like_the_real_thing(tmp_path: Path) -> None:
         assert set(found) <= {State.CANCELLED, State.FETCHED}, "those that were rendered already came first"
         assert found[State.CANCELLED] >= 1
         assert ledger.cancelling(campaign_id) == []
+        assert ledger.job(7).state is State.PLANNED, "nothing is submitted"
     check_ledger(settings.state)
