@@ -18,11 +18,10 @@ from batch.errors import InputError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Ledger, Planned, open_ledger
 from batch.settings import Settings
 from batch.states import State
-from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifest, seconds_for, status_of
+from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifest, quote_of, status_of
 
 if TYPE_CHECKING:
     from batch.jobs import Attempt
-    from batch.manifest import Manifest
     from batch.scheduler import Ending
 
 __all__ = [
@@ -135,8 +134,9 @@ def run(
         if _has_work(ledger, campaign_id, planned):
             if settings.key is None and not settings.local:
                 raise InputError(settings.no_key)
-            quote = _quote(settings, manifest, ledger, campaign_id, planned, is_first)
-            if planned.to_submit and not confirm(quote):
+            price_of = partial(ledger.dearest, campaign_id)
+            quote = quote_of(manifest, settings, planned, ledger, campaign_id, price_of=price_of)
+            if planned.to_submit and not confirm(replace(quote, is_first=is_first)):
                 raise Declined
             for job_id in retried:
                 ledger.retried(job_id)
@@ -280,31 +280,6 @@ def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[
         wanted = set(ledger.jobs_of_rows(campaign_id, again.row_ids))
         doubtful = [attempt for attempt in doubtful if attempt.job_id in wanted]
     return retried, doubtful
-
-
-def _quote(
-    settings: Settings, manifest: Manifest, ledger: Ledger, campaign_id: int, planned: Planned, is_first: bool
-) -> Quote:
-    """What this run may submit, and what that costs at the most."""
-    cap, used = cap_of(manifest, settings), ledger.exposure_micros(campaign_id)
-    submits = min(planned.affordable, settings.limit or planned.affordable)
-    estimate = planned.estimate_micros
-    if submits < planned.to_submit:
-        estimate = min(estimate, ledger.dearest(campaign_id, submits))
-    return Quote(
-        campaign=manifest.name,
-        planned=planned,
-        carried=manifest.carried,
-        notes=manifest.notes,
-        submits=submits,
-        estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
-        cap_micros=cap,
-        used_micros=used,
-        seconds=seconds_for(ledger, planned, submits, settings.concurrency),
-        is_first=is_first,
-        unit=manifest.unit,
-        combinations=manifest.combinations,
-    )
 
 
 def _with(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | None, job_ids: list[int]) -> Planned:

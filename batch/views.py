@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ __all__ = [
     "jobs",
     "load_manifest",
     "plan",
-    "seconds_for",
+    "quote_of",
     "status",
     "status_of",
 ]
@@ -157,37 +157,56 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     ManifestError with every mistake, InputError when the name is another manifest's.
     """
     manifest = load_manifest(manifest_path, settings)
-    cap = cap_of(manifest, settings)
     reader = open_reader(settings.state)
     try:
         campaign_id = None if reader is None else reader.check_campaign(manifest.name, manifest_path)
-        found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap, first=requests)
-        planned = found.planned
-        used = 0 if reader is None or campaign_id is None else reader.exposure_micros(campaign_id)
-        submits = min(planned.affordable, settings.limit or planned.affordable)
-        estimate = min(planned.estimate_micros, submits * (planned.price_max_micros or 0))
-        return Quote(
-            campaign=manifest.name,
-            planned=planned,
-            carried=manifest.carried,
-            notes=manifest.notes,
-            submits=submits,
-            estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
-            cap_micros=cap,
-            used_micros=used,
-            seconds=seconds_for(reader, planned, submits, settings.concurrency),
-            is_first=reader is None,
+        found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap_of(manifest, settings), first=requests)
+        dearest = found.planned.price_max_micros or 0
+        quote = quote_of(manifest, settings, found.planned, reader, campaign_id, price_of=lambda count: count * dearest)
+        return replace(
+            quote,
             requests=tuple(_sample(row, settings) for row in found.first),
             duplicates=_duplicates(manifest, found),
-            unit=manifest.unit,
-            combinations=manifest.combinations,
         )
     finally:
         if reader is not None:
             reader.close()
 
 
-def seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:
+def quote_of(
+    manifest: Manifest,
+    settings: Settings,
+    planned: Planned,
+    reader: LedgerReader | None,
+    campaign_id: int | None,
+    *,
+    price_of: Callable[[int], int],
+) -> Quote:
+    """What a run of this plan may submit, and what that costs at the most. `reader` is None where there was no ledger;
+    `price_of` tells the most that so many of the jobs cost."""
+    cap = cap_of(manifest, settings)
+    used = 0 if reader is None or campaign_id is None else reader.exposure_micros(campaign_id)
+    submits = min(planned.affordable, settings.limit or planned.affordable)
+    estimate = planned.estimate_micros
+    if submits < planned.to_submit:
+        estimate = min(estimate, price_of(submits))
+    return Quote(
+        campaign=manifest.name,
+        planned=planned,
+        carried=manifest.carried,
+        notes=manifest.notes,
+        submits=submits,
+        estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
+        cap_micros=cap,
+        used_micros=used,
+        seconds=_seconds_for(reader, planned, submits, settings.concurrency),
+        is_first=reader is None,
+        unit=manifest.unit,
+        combinations=manifest.combinations,
+    )
+
+
+def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:
     """How long so many of the planned jobs will take, by the median of those seen; None where too few were seen."""
     work_s = 0.0
     for endpoint, count in planned.to_submit_by_endpoint.items():

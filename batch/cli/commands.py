@@ -67,7 +67,7 @@ def plan_command(manifest: Path, requests: int, **flags: Any) -> int:
 @cli.command("run")
 @_MANIFEST
 @_DRY_RUN
-@options(*WHERE, *READS, *HOW)
+@options(*HOW)
 def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
     """Do MANIFEST: submit, follow and save every row.
 
@@ -86,7 +86,7 @@ def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
     help="Also submit jobs in doubt again that fal's history does not show; they may be paid twice.",
 )
 @_DRY_RUN
-@options(*WHERE, *READS, *HOW)
+@options(*HOW)
 def retry_command(
     manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, dry_run: bool, **flags: Any
 ) -> int:
@@ -134,7 +134,7 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
 )
 @click.option("--cause", "causes", metavar="CAUSE", multiple=True, help="Only with this cause, as `status` names it.")
 @click.option("--superseded", is_flag=True, help="The jobs that no row wants any more, instead of the sheet's rows.")
-@options("state", "local", "campaign", "json")
+@options(*WHERE)
 def jobs_command(
     manifest: Path,
     row_ids: tuple[str, ...],

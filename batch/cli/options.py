@@ -10,7 +10,7 @@ import click
 
 from batch.settings import OPTIONS, Option
 
-__all__ = ["ENDS", "HOW", "READS", "WHERE", "options", "typed"]
+__all__ = ["HOW", "READS", "WHERE", "options", "typed"]
 
 Command = Callable[..., Any]
 
@@ -20,23 +20,25 @@ WHERE = ("state", "local", "campaign", "json")
 READS = ("endpoint", "carry", "price")
 """How the manifest is read: of every command that reads its rows."""
 
-ENDS = ("limit", "max_cost", "max_duration", "fail_on_error")
-"""What ends a run early."""
+PROOF = ("start_timeout", "run_timeout", "history_delay", "wait")
+"""What the proof needs that a lost submit was never taken."""
 
 HOW = (
     "concurrency",
-    *ENDS,
-    "no_download",
-    "start_timeout",
-    "run_timeout",
-    "history_delay",
-    "wait",
-    "outputs",
+    "limit",
+    "max_cost",
+    "max_duration",
+    "fail_on_error",
     "yes",
+    "no_download",
+    *WHERE,
+    "outputs",
+    *READS,
     "quiet",
     "verbose",
+    *PROOF,
 )
-"""How a run goes."""
+"""Everything about a run, in the order in which a person looks for it."""
 
 _SHORT = {"concurrency": "-j", "yes": "-y", "quiet": "-q", "verbose": "-v"}
 
