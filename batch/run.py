@@ -76,14 +76,15 @@ class RunReport:
 class CallOff:
     """What became of the jobs that were to be called off.
 
-    `cancelled` as fal confirmed, `finished` all the same (their results are saved, their failures noted), `still_open`
-    at fal, to be told again by the next `cancel` or `run`. Of the others that were meant, `in_doubt` cannot be named to
-    fal, `not_submitted` have nothing to call off, `complete` and `ended` need none, and `shared` (campaign and row id)
-    are wanted by rows that were not meant, and left alone.
+    `cancelled` as fal confirmed, `finished` all the same (`unsaved` of them are paid for and have no file yet),
+    `still_open` at fal, to be told again by the next `cancel` or `run`. Of the others that were meant, `in_doubt`
+    cannot be named to fal, `not_submitted` have nothing to call off, `complete` and `ended` need none, and `shared`
+    (campaign and row id) are wanted by rows that were not meant, and left alone.
     """
 
     cancelled: int
     finished: int
+    unsaved: int
     still_open: int
     in_doubt: int
     not_submitted: int
@@ -199,17 +200,19 @@ def cancel(
             progress.opened(partial(ledger.job_line, campaign_id))
             ending = line.on_a_loop(line.call_off, settings, ledger, campaign_id, job_ids, progress)
         states = ledger.states_of(job_ids)
-        still_open = states.get(State.SUBMITTED, 0)
+        still_open, unsaved = states.get(State.SUBMITTED, 0), states.get(State.COMPLETED, 0)
+        is_open = still_open or (unsaved and not settings.no_download)
         return CallOff(
             cancelled=states.get(State.CANCELLED, 0),
             finished=len(job_ids) - states.get(State.CANCELLED, 0) - still_open,
+            unsaved=unsaved,
             still_open=still_open,
             in_doubt=found.in_doubt,
             not_submitted=found.not_submitted,
             complete=found.complete,
             ended=found.ended,
             shared=tuple(row for rows in found.shared.values() for row in rows),
-            exit_code=line.EXIT_INTERRUPTED if _is_interrupted(ending) else 4 if still_open else 0,
+            exit_code=line.EXIT_INTERRUPTED if _is_interrupted(ending) else 4 if is_open else 0,
         )
 
 

@@ -29,6 +29,7 @@ PLANNED = Planned(
     done=1,
     under_way=1,
     failed=1,
+    cancelled=0,
     elsewhere=1,
     to_submit=6,
     to_submit_by_endpoint={"fal-ai/x": 6},

@@ -29,6 +29,7 @@ def plan_of(quote: Quote) -> dict[str, Any]:
         "under_way": planned.under_way,
         "done": planned.done,
         "failed": planned.failed,
+        "cancelled": planned.cancelled,
         "duplicates": planned.rows - planned.jobs,
         "elsewhere": planned.elsewhere,
         "superseded": dataclasses.asdict(planned.superseded),

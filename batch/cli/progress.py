@@ -98,7 +98,8 @@ class Counts(Quiet):
             (self._running, "running"),
             (max(0, queued), "queued"),
             (counts[State.COMPLETED], "to fetch"),
-            (counts[State.FAILED] + counts[State.CANCELLED], "failed"),
+            (counts[State.FAILED], "failed"),
+            (counts[State.CANCELLED], "cancelled"),
             (counts[State.IN_DOUBT], "in doubt"),
         )
         return ", ".join(f"{count} {words}" for count, words in parts if count)

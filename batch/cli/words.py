@@ -114,6 +114,7 @@ def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
     yield "under way", planned.under_way, "at fal, in doubt, or paid and not saved yet"
     yield "done", planned.done, ""
     yield "failed", planned.failed, "`fal-batch retry` tries them again"
+    yield "cancelled", planned.cancelled, "`fal-batch retry` tries them again"
     yield "duplicates", planned.rows - planned.jobs, "ask for the same as another row: made once, saved for each"
     yield "elsewhere", planned.elsewhere, "wanted by another campaign before: not paid for again"
     told = ", ".join(f"{count:,} {words}" for count, words in parts if count)
@@ -265,7 +266,7 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
         enough = -(-(totals.exposure_micros + totals.to_submit_micros) // 10_000) / 100  # up to the next cent
         flags = {**flags, "max_cost": f"{enough:.2f}"}
         return [f"to go on with all that is left: {shlex.join(typed('run', manifest, flags))}"]
-    if stop is not None and stop.cause == "failures":
+    if stop is not None and stop.cause == "fail_on_error":
         flags = {**flags, "fail_on_error": None}
     go_on, retry = shlex.join(typed("run", manifest, flags)), shlex.join(typed("retry", manifest, flags))
     if report.exit_code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
@@ -280,6 +281,8 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
 def call_off_lines(found: CallOff) -> list[str]:
     """What became of the jobs that were to be called off, and why others that were meant were not."""
     lines = [f"{found.cancelled:,} called off, {found.finished:,} finished before, {found.still_open:,} still at fal"]
+    if found.unsaved:
+        lines.append(f"  {found.unsaved:,} of those finished are paid for and not saved yet: `run` fetches them")
     if found.still_open:
         lines.append("  the wish is noted: `cancel` or `run` typed again goes on with it")
     if found.in_doubt:
@@ -288,7 +291,9 @@ def call_off_lines(found: CallOff) -> list[str]:
         lines.append(f"  {found.not_submitted:,} not submitted: without their rows in the sheet they never will be")
     rows = ", ".join(f"{row_id} of {campaign}" for campaign, row_id in found.shared[:ISSUES_PRINTED_MAX])
     if found.shared:
-        lines.append(f"  left alone, because other rows want the same: {rows}; name those rows too, in their campaign")
+        lines.append(
+            f"  left alone, because other rows want the same: {rows}; name them too, or take one of the rows out"
+        )
     return lines
 
 

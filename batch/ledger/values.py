@@ -94,7 +94,8 @@ class Planned:
     """What a reading of the manifest comes to, before anything is submitted. Money in micro-dollars.
 
     `rows` are wanted results: one for each of the `sheet_rows`, combination of the matrix, and take. `jobs` are those
-    rows without the ones that ask for the same as another: the sum of `to_submit`, `under_way`, `done` and `failed`.
+    rows without the ones that ask for the same as another: the sum of `to_submit`, `under_way`, `done`, `failed` and
+    `cancelled`.
 
     `to_submit` has three parts: `new` (the ledger has no such job), `changed` (it has none, and the row wanted
     something else before) and the rest, which was planned before and not taken yet. `elsewhere` are jobs that only
@@ -109,6 +110,7 @@ class Planned:
     done: int
     under_way: int
     failed: int
+    cancelled: int
     elsewhere: int
     to_submit: int
     to_submit_by_endpoint: Mapping[str, int]
