@@ -53,6 +53,7 @@ class Call(enum.Enum):
     CANCEL = "cancel"
     UPLOAD = "upload"
     HISTORY = "history"
+    PRICES = "prices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ _UNKNOWN_PATH = Verdict(Action.STOP_RUN, "path_unknown")
 _NOT_FOUND_YET = Verdict(Action.REPEAT, "status_not_found")
 _EXPIRED = Verdict(Action.EXPIRED, "result_gone")
 _NO_HISTORY = Verdict(Action.STOP_RUN, "history_refused")
+_NO_PRICES = Verdict(Action.STOP_RUN, "prices_refused")
+_CLOSED = (400, 401, 402, 403, 404, 405, 407, 410, 422)  # of a platform call: asking again would not help
 
 ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
     Call.SUBMIT: {
@@ -186,7 +189,8 @@ ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
         415: Verdict(Action.FAIL_JOB, "upload_refused"),
         422: Verdict(Action.FAIL_JOB, "upload_refused"),
     },
-    Call.HISTORY: dict.fromkeys((400, 401, 402, 403, 404, 405, 407, 410, 422), _NO_HISTORY),
+    Call.HISTORY: dict.fromkeys(_CLOSED, _NO_HISTORY),
+    Call.PRICES: dict.fromkeys(_CLOSED, _NO_PRICES),
 }
 """What a status code means where the code alone decides. Unlisted: a submit is in doubt, all else is asked again."""
 
