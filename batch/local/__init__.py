@@ -1,7 +1,22 @@
-"""The queue inside the program: fal's protocol, rendering real preview clips from the pictures."""
+"""The queue inside the program: fal's protocol, rendering real preview clips from the pictures, and faults on purpose."""
 
+from batch.local.fault_file import PlanError, parsed_plan, read_plan
+from batch.local.faults import NO_FAULTS, FaultPlan, drawn_plan
 from batch.local.queue import LocalQueue, QueueBusy, open_queue
 from batch.local.runners import Render, RunBlocking
 from batch.local.server import serve
 
-__all__ = ["LocalQueue", "QueueBusy", "Render", "RunBlocking", "open_queue", "serve"]
+__all__ = [
+    "NO_FAULTS",
+    "FaultPlan",
+    "LocalQueue",
+    "PlanError",
+    "QueueBusy",
+    "Render",
+    "RunBlocking",
+    "drawn_plan",
+    "open_queue",
+    "parsed_plan",
+    "read_plan",
+    "serve",
+]

@@ -18,8 +18,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batch.local.breaks import Faulty
+from batch.local.fault_file import PlanError, document_of, parsed_plan
 from batch.local.history import History
+from batch.local.luck import Luck
 from batch.local.paths import Call, absolute, app_of, call_of, request_urls
+from batch.local.refusals import gateway_page, gone, locked, no_key, not_found
 from batch.local.replies import Dated, TooLarge, base_url, body_of, has_key, reply
 from batch.local.store import COMPLETED, IN_QUEUE, Cancellation, Order, Request, Store
 from batch.local.uploads import Uploads
@@ -39,22 +43,25 @@ def build_app(
     store: Store,
     clock: Callable[[], float],
     uploads: Uploads,
+    luck: Luck,
     wake: Callable[[], None],
     stop: Callable[[str], None],
 ) -> Starlette:
     """The application. `wake` is called for each accepted request, `stop` for each running one that was cancelled."""
-    queue = _Queue(store=store, clock=clock, wake=wake, stop=stop)
+    queue = _Queue(store=store, clock=clock, luck=luck, wake=wake, stop=stop)
     routes = [
         Route("/local/accepted", queue.accepted, methods=["GET"]),
+        Route("/local/faults", queue.faults, methods=["GET"]),
+        Route("/local/faults", queue.change_faults, methods=["PUT"]),
         *uploads.routes(),
-        *History(store=store, clock=clock).routes(),
+        *History(store=store, clock=clock, luck=luck).routes(),
         Route("/{path:path}", queue.submit, methods=["POST"]),
         Route("/{path:path}", queue.ask, methods=["GET"]),
         Route("/{path:path}", queue.cancel, methods=["PUT"]),
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Dated, clock=clock)],
+        middleware=[Middleware(Dated, clock=clock), Middleware(Faulty, luck=luck)],
         exception_handlers={404: _no_route, 405: _no_method, TooLarge: _too_large},
     )
 
@@ -63,6 +70,7 @@ def build_app(
 class _Queue:
     store: Store
     clock: Callable[[], float]
+    luck: Luck
     wake: Callable[[], None]
     stop: Callable[[str], None]
 
@@ -72,7 +80,7 @@ class _Queue:
         if app is None:
             return reply({"detail": "Not Found"}, 404)
         if not has_key(request):
-            return _no_key(app)
+            return no_key(app)
         wanted = await _json_object(request)
         start_by, is_readable = self._start_by(request)
         if wanted is None or not is_readable:
@@ -90,7 +98,14 @@ class _Queue:
             keeps_payloads=request.headers.get("x-fal-store-io") != "0",
             start_by=start_by,
         )
+        # load-bearing: nothing is awaited between these questions and the acceptance, so that an account locks after
+        # exactly so many, however many submits are under way.
+        if self.luck.key_is_refused():
+            return no_key(app)
+        if self.luck.account_is_locked():
+            return locked()
         accepted = self.store.accept(order, now)
+        self.luck.accepted += 1
         self.wake()
         body = self._status(accepted, base_url(request), with_logs=False)
         return reply({**body, "logs": None, "metrics": {}}, headers={REQUEST_ID: accepted.id})
@@ -111,16 +126,22 @@ class _Queue:
         if call.verb == "cancel":
             return reply({"detail": "Method Not Allowed"}, 405)
         if not has_key(request):
-            return _no_key(call.application)
+            return no_key(call.application)
         found = self._found(call)
         if found is None:
-            return _not_found()
+            return not_found()
         if call.verb == "status":
+            if self.luck.status_is_unknown(found, self.clock()):
+                return not_found()
             with_logs = request.query_params.get("logs", "").lower() in ("1", "true")
             body = self._status(found, base_url(request), with_logs=with_logs)
             return reply(body, 200 if found.state == COMPLETED else 202, {REQUEST_ID: found.id})
         if found.ended is None:
             return reply({"detail": "Request is still in progress"}, 400, {REQUEST_ID: found.id})
+        strike = self.luck.result(found, self.clock())
+        if strike is not None:
+            code = int(strike.pick("codes"))
+            return gateway_page(code) if strike.fault.kind.name == "gateway_first" else gone(code)
         headers = {**found.ended.headers, REQUEST_ID: found.id}
         return reply(absolute(found.ended.body, base_url(request)), found.ended.code, headers)
 
@@ -129,11 +150,11 @@ class _Queue:
         if call is None or call.verb != "cancel":
             return reply({"detail": "Method Not Allowed" if call else "Not Found"}, 405 if call else 404)
         if not has_key(request):
-            return _no_key(call.application)
+            return no_key(call.application)
         found = self._found(call)
         came_to = self.store.cancel(found.id, self.clock()) if found else None
         if found is None or came_to is None:
-            return _not_found()
+            return not_found()
         if came_to is Cancellation.ASKED:
             self.stop(found.id)
         return reply({"status": came_to.value}, _CANCEL_CODES[came_to], {REQUEST_ID: found.id})
@@ -146,6 +167,27 @@ class _Queue:
             for (endpoint, text), ids in self.store.accepted(only_doubles=True).items()
         ]
         return reply({"accepted": accepted, "inputs": inputs, "doubles": doubles})
+
+    async def faults(self, _request: HttpRequest) -> Response:
+        """The plan, and what has struck so far: calls, or requests where a fault is drawn for a request."""
+        return reply(
+            {
+                "plan": document_of(self.luck.plan),
+                "accepted": self.luck.accepted,
+                "calls": dict(self.luck.calls),
+                "struck": self.luck.struck(),
+            }
+        )
+
+    async def change_faults(self, request: HttpRequest) -> Response:
+        """Another plan from now on; an empty one lets nothing go wrong any more."""
+        try:
+            self.luck.change(parsed_plan((await body_of(request)).decode(), "plan"))
+        except UnicodeDecodeError:
+            return reply({"detail": ["plan:1: is not UTF-8"]}, 400)
+        except PlanError as exc:
+            return reply({"detail": list(exc.issues)}, 400)
+        return await self.faults(request)
 
     def _found(self, call: Call) -> Request | None:
         """The request, if it is one of the application that the path names (or of the full id)."""
@@ -179,15 +221,6 @@ async def _json_object(request: HttpRequest) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
-
-
-def _no_key(app: str) -> Response:
-    words = f'Cannot access application "{app}". Authentication is required to access this application.'
-    return reply({"detail": words}, 401)
-
-
-def _not_found() -> Response:
-    return reply({"status": "NOT_FOUND"}, 404)
 
 
 async def _no_route(_request: HttpRequest, _exc: Exception) -> Response:

@@ -17,7 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batch.local import times
+from batch.local.luck import Luck
 from batch.local.paths import absolute
+from batch.local.refusals import history_refused
 from batch.local.replies import base_url, has_key, reply
 from batch.local.store import HistoryQuery, Request, Store
 
@@ -40,6 +42,7 @@ class History:
 
     store: Store
     clock: Callable[[], float]
+    luck: Luck
 
     def routes(self) -> list[Route]:
         """With `/v1` and without: a client's API address may end with it or not."""
@@ -54,6 +57,8 @@ class History:
         """The requests of one endpoint, also those that wait or run."""
         if not has_key(request):
             return _error(401, "authorization_error", "Authentication is required")
+        if self.luck.history_is_refused():
+            return history_refused()
         try:
             query = _query(request, self.clock())
         except _Wrong as exc:
@@ -61,12 +66,13 @@ class History:
         found = self.store.history(query, self.clock())
         has_more = len(found) == query.limit  # one more than the page was asked for
         page = found[: query.limit - 1]
+        shown = [past for past in page if self.luck.shows(past, query.as_of)]
         with_payloads = "payloads" in request.query_params.getlist("expand")
         base = base_url(request)
         cursor = _cursor(query.as_of, query.offset + len(page)) if has_more else None
         return reply(
             {
-                "items": [_item(past, query.as_of, base if with_payloads else None) for past in page],
+                "items": [_item(past, query.as_of, base if with_payloads else None) for past in shown],
                 "next_cursor": cursor,
                 "has_more": has_more,
             }

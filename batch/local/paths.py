@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["Call", "absolute", "app_of", "call_of", "file_id_of", "file_path", "request_urls"]
+__all__ = ["Call", "absolute", "app_of", "call_of", "file_id_of", "file_path", "is_file", "request_urls"]
 
 _FILES = "/files/b/"
 _NAMESPACES = ("workflows", "comfy")
@@ -66,6 +66,11 @@ def file_path(file_id: str, name: str) -> str:
 def file_id_of(path: str) -> str | None:
     """The id in a file's path, None when it is no file's path."""
     return path.removeprefix(_FILES).split("/")[0] if path.startswith(_FILES) else None
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is that of a file that is served."""
+    return path.startswith(_FILES)
 
 
 def absolute(body: Any, base: str) -> Any:

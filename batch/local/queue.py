@@ -16,6 +16,8 @@ import anyio
 
 from batch.endpoints import Endpoint, built_in, load
 from batch.local.disk import Disk
+from batch.local.faults import NO_FAULTS, FaultPlan
+from batch.local.luck import Luck
 from batch.local.runners import Render, RunBlocking, Workshop
 from batch.local.store import Store
 
@@ -35,17 +37,18 @@ class LocalQueue:
     """An open queue. `app` is its whole HTTP face."""
 
     app: ASGIApp
+    luck: Luck
     _store: Store
 
     def accepted_posts(self) -> dict[tuple[str, str], int]:
         """How often each endpoint and canonical input was accepted: the oracle for doubles."""
         return {key: len(ids) for key, ids in self._store.accepted().items()}
 
-    def transport(self) -> httpx.ASGITransport:
+    def transport(self) -> httpx.AsyncBaseTransport:
         """A transport that reaches the queue inside this process, whatever host a URL names."""
-        import httpx
+        from batch.local.wire import InProcess
 
-        return httpx.ASGITransport(app=self.app)
+        return InProcess(self.app)
 
 
 @asynccontextmanager
@@ -59,11 +62,13 @@ async def open_queue(
     seconds: Callable[[Mapping[str, Any]], float] | None = None,
     pinned_dir: Path | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
+    faults: FaultPlan = NO_FAULTS,
 ) -> AsyncIterator[LocalQueue]:
     """Open the queue kept in the folder `state` and run it.
 
     `clock` gives unix seconds. `seconds` says how much longer than its rendering a request takes. Endpoints are looked
-    for in `pinned_dir`, then among the built-in ones. QueueBusy when another process has it open.
+    for in `pinned_dir`, then among the built-in ones. `faults` is what goes wrong, and can be changed while it is open.
+    QueueBusy when another process has it open.
     """
     from batch.local.app import build_app
     from batch.local.uploads import Uploads
@@ -72,6 +77,7 @@ async def open_queue(
     state.mkdir(parents=True, exist_ok=True)
     with _locked(state), closing(Store(state / "queue.sqlite3", entropy=entropy)) as store:
         store.recover(clock())
+        luck = Luck(faults)
         disk = Disk(state / "files")
         workshop = Workshop(
             store=store,
@@ -81,11 +87,13 @@ async def open_queue(
             render=render or _real_renderer(),
             endpoint=lambda endpoint_id: _known(endpoint_id, pinned_dir),
             seconds=seconds,
+            luck=luck,
         )
-        uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking)
-        app = build_app(store=store, clock=clock, uploads=uploads, wake=workshop.wake, stop=workshop.stop)
+        luck.on_change = workshop.wake
+        uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking, luck=luck)
+        app = build_app(store=store, clock=clock, uploads=uploads, luck=luck, wake=workshop.wake, stop=workshop.stop)
         async with _running(workshop, runners):
-            yield LocalQueue(app=app, _store=store)
+            yield LocalQueue(app=app, luck=luck, _store=store)
 
 
 @asynccontextmanager

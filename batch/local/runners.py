@@ -23,7 +23,9 @@ from batch.endpoints import Endpoint, Problem, check_input
 from batch.local import times
 from batch.local.camera import motion_of
 from batch.local.disk import Disk
+from batch.local.luck import Luck
 from batch.local.paths import file_id_of, file_path
+from batch.local.refusals import internal_error, verdict
 from batch.local.shape import billable_units, frame_count, frame_shape
 from batch.local.store import CLIENT_CANCELLED, Ended, Request, Store, StoredFile
 
@@ -63,6 +65,7 @@ class Workshop:
     run_blocking: RunBlocking
     render: Render
     endpoint: Callable[[str], Endpoint | None]
+    luck: Luck
     seconds: Callable[[Mapping[str, Any]], float] | None = None
     _work: anyio.Event = field(default_factory=anyio.Event)
     _stops: dict[str, anyio.Event] = field(default_factory=dict)
@@ -82,9 +85,10 @@ class Workshop:
         while True:
             await anyio.lowlevel.checkpoint()  # where rendering runs inline, others get their turn here
             work = self._work  # before the look: what is accepted after the look sets this very event
-            request = self.store.take(self.clock())
+            request = self.store.take(self.clock(), self.luck.held_until)
             if request is None:
-                await work.wait()
+                with anyio.move_on_after(self.store.next_release(self.luck.held_until) - self.clock()):
+                    await work.wait()
                 continue
             await self._run(request)
 
@@ -92,8 +96,13 @@ class Workshop:
         self._stops[request.id] = anyio.Event()
         file = None
         try:
-            if await self._is_stopped(request):
+            strike = self.luck.verdict(request.seq)
+            if strike is not None and strike.fault.kind.name == "start_timeout":
+                ended = verdict(strike, request)
+            elif await self._is_stopped(request):
                 ended = CLIENT_CANCELLED
+            elif strike is not None:
+                ended = verdict(strike, request)
             else:
                 ended, file = await self._finish(request)
         except _Refused as refusal:
@@ -101,7 +110,7 @@ class Workshop:
         except Exception:
             # Whatever the model's code raises is its 500, as in fal's own framework: the queue goes on.
             logger.exception("request %s failed", request.id)
-            ended = _internal_error()
+            ended = internal_error()
         finally:
             del self._stops[request.id]
         self.store.end(request.id, ended, self.clock(), file=file)
@@ -218,17 +227,6 @@ def _detail(problem: Problem) -> dict[str, Any]:
         "input": problem.input,
     }
     return {**entry, "ctx": dict(problem.ctx)} if problem.ctx else entry
-
-
-def _internal_error() -> Ended:
-    kind = "internal_server_error"
-    detail = {
-        "loc": ["body"],
-        "msg": "Internal server error",
-        "type": kind,
-        "url": f"https://docs.fal.ai/errors/#{kind}",
-    }
-    return Ended(code=500, body={"detail": [detail]})
 
 
 def _filled(endpoint: Endpoint, request: Request) -> dict[str, Any]:

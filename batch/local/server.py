@@ -5,18 +5,26 @@ Imports uvicorn late. It adds to the application what only a server has: a port,
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from batch.local.breaks import LINE, Break
+from batch.local.faults import NO_FAULTS, FaultPlan
 from batch.local.queue import open_queue
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["serve"]
 
@@ -35,6 +43,7 @@ def serve(
     on_ready: Callable[[str], None],
     host: str = "127.0.0.1",
     pinned_dir: Path | None = None,
+    faults: FaultPlan = NO_FAULTS,
 ) -> None:
     """Serve the queue kept in `state` until SIGTERM or SIGINT; port 0 takes a free one.
 
@@ -44,7 +53,7 @@ def serve(
     if host not in LOOPBACK:
         raise ValueError(f"the local queue serves this machine only, so the host must be one of {', '.join(LOOPBACK)}")
     with _listening(host, port) as listener:
-        anyio.run(_serve, listener, host, state, runners, on_ready, pinned_dir)
+        anyio.run(_serve, listener, host, state, runners, on_ready, pinned_dir, faults)
 
 
 async def _serve(
@@ -54,6 +63,7 @@ async def _serve(
     runners: int,
     on_ready: Callable[[str], None],
     pinned_dir: Path | None,
+    faults: FaultPlan,
 ) -> None:
     import uvicorn
 
@@ -70,11 +80,17 @@ async def _serve(
                 on_ready(f"http://{address}:{listener.getsockname()[1]}")
 
     async with open_queue(
-        state=state, runners=runners, clock=time.time, run_blocking=_in_thread, pinned_dir=pinned_dir
+        state=state,
+        runners=runners,
+        clock=time.time,
+        run_blocking=_in_thread,
+        pinned_dir=pinned_dir,
+        faults=faults,
     ) as queue:
         server = Server(
             uvicorn.Config(
                 queue.app,
+                http=_breaking_protocol(),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
@@ -88,6 +104,73 @@ async def _serve(
             tasks.start_soon(_stop_on_signal, server)
             await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
+
+
+def _breaking_protocol() -> type[H11Protocol]:
+    """uvicorn's own, except that every call brings its connection along, so that a fault can break it."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Breaking(H11Protocol):
+        line: _SocketLine
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.line = _SocketLine(transport)
+            self.app = self.line.brought_to(self.app)
+
+        def shutdown(self) -> None:
+            self.line.hang_up()
+            super().shutdown()
+
+    return Breaking
+
+
+class _SocketLine:
+    """A real connection. What it breaks is broken for the caller, with nothing of HTTP in between."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._is_paused = False
+
+    def brought_to(self, app: Any) -> Any:
+        """The application, told of this connection with each call."""
+
+        async def told(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "extensions": {**scope.get("extensions", {}), LINE: self}}, receive, send)
+
+        return told
+
+    async def pause(self, seconds: float, receive: Receive) -> bool:
+        self._is_paused = True
+        try:
+            with anyio.move_on_after(seconds):
+                await _disconnected(receive)
+                return False
+            return True
+        finally:
+            self._is_paused = False
+
+    async def cut(self, how: Break, receive: Receive) -> None:
+        if how is Break.RESET:
+            # Closed with no time to linger, a socket sends RST and no FIN (POSIX leaves it open; Linux, macOS and
+            # Windows do so).
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            )
+            self._transport.abort()
+        else:
+            self._transport.close()
+        await _disconnected(receive)  # uvicorn takes it for a fault of ours if the call ends before
+
+    def hang_up(self) -> None:
+        """The server ends: a call that hangs on purpose would hold it up."""
+        if self._is_paused:
+            self._transport.abort()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _stop_on_signal(server: object) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 IN_QUEUE, IN_PROGRESS, COMPLETED = "IN_QUEUE", "IN_PROGRESS", "COMPLETED"
+
+HeldUntil = Callable[[int, float], float]
+"""Until when a request may not start, by its number and when it was sent."""
 
 TOKEN_LIFE_S = 30 * 86400.0  # as fal's own
 
@@ -269,15 +273,27 @@ class Store:
         ).fetchone()
         return int(count)
 
-    def take(self, now: float) -> Request | None:
-        """Start the request whose turn it is; None when none waits."""
+    def take(self, now: float, held_until: HeldUntil) -> Request | None:
+        """Start the request whose turn it is among those that are not held; None when there is none."""
         self._expire(now)
+        seq = next((seq for seq, until in self._waiting(held_until) if until <= now), None)
         row = self._db.execute(
-            f"UPDATE request SET state = '{IN_PROGRESS}', started_at = ? WHERE seq = (SELECT seq FROM request"
-            f" WHERE state = '{IN_QUEUE}' ORDER BY is_low, seq LIMIT 1) RETURNING {_COLUMNS}",
-            (now,),
+            f"UPDATE request SET state = '{IN_PROGRESS}', started_at = ? WHERE seq = ? RETURNING {_COLUMNS}",
+            (now, seq),
         ).fetchone()
         return _request(row) if row else None
+
+    def next_release(self, held_until: HeldUntil) -> float:
+        """When the first of the waiting ones is held no more; infinite when none waits."""
+        return min((until for _, until in self._waiting(held_until)), default=math.inf)
+
+    def _waiting(self, held_until: HeldUntil) -> Iterator[tuple[int, float]]:
+        """The numbers of the waiting requests, whose turn is first, and until when each is held."""
+        with closing(
+            self._db.execute(f"SELECT seq, sent_at FROM request WHERE state = '{IN_QUEUE}' ORDER BY is_low, seq")
+        ) as rows:
+            for row in rows:
+                yield row["seq"], held_until(row["seq"], row["sent_at"])
 
     def log(self, request_id: str, entries: list[dict[str, str]]) -> None:
         """Set what a running request has said so far."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -19,6 +20,7 @@ from starlette.routing import Route
 
 from batch.local import times
 from batch.local.disk import Disk
+from batch.local.luck import Luck
 from batch.local.paths import file_path
 from batch.local.replies import base_url, body_of, has_key, reply
 from batch.local.runners import RunBlocking
@@ -40,6 +42,7 @@ class Uploads:
     disk: Disk
     clock: Callable[[], float]
     run_blocking: RunBlocking
+    luck: Luck
 
     def routes(self) -> list[Route]:
         """Everything below /storage, /upload and /files."""
@@ -111,7 +114,7 @@ class Uploads:
     async def serve(self, request: Request) -> Response:
         """A file, to anyone, whole or in part."""
         file = self.store.file(request.path_params["id"])
-        if file is None or file.size is None:
+        if file is None or file.size is None or self._is_missing(file):
             return reply({"detail": "Not found"}, 404)
         headers = {"etag": f'"{file.sha256}"', "accept-ranges": "bytes", "cache-control": "public, max-age=31536000"}
         if request.headers.get("if-none-match") == headers["etag"]:
@@ -126,6 +129,11 @@ class Uploads:
         if request.method == "HEAD":
             return Response(status_code=code, headers=headers, media_type=file.content_type)
         return StreamingResponse(self._pieces(file.id, start, end), code, headers, media_type=file.content_type)
+
+    def _is_missing(self, file: StoredFile) -> bool:
+        """Whether a fault hides a file that a request made (which is named after it)."""
+        made_by = None if file.is_upload else self.store.request(str(uuid.UUID(hex=file.id)), self.clock())
+        return made_by is not None and self.luck.file_is_missing(made_by, self.clock())
 
     async def _pieces(self, file_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         while start < end:
