@@ -6,14 +6,18 @@ The words, exactly:
   POST was open, give or take SKEW_S.
 - *same*: every field that we sent and that is not a file is equal after JSON normalisation. Fields that we did not send
   are ignored. Files may come back rewritten: an equal one is a better match, a different one is none against it.
+- *fingerprint*: a seed that we derived from what the job wants. Nobody else asks for it, so the one request that is the
+  same and has it is the attempt's, whatever our clock said, once the history has had its delay.
 - *control*: the same query shows a request that the ledger knows, submitted in the same hours. Without one the query
   may have looked at another account, or at nothing. The nearest one also tells what our clock was worth then, and one
   that was submitted before the attempt shows that the answer reaches back to it.
 - *absent*: the attempt can have started no more and run no more, and the history has had its delay since; it was asked
-  after that; no unknown request of any time has its seed (where it has none: its prompt); no candidate hides its input;
-  and a control holds.
+  after that; no unknown request of any time has its seed (where that is no fingerprint: its seed and prompt); no
+  candidate hides its input; and a control holds.
 
-Found attempts are adopted, absent ones planned again free of charge, anything else stays in doubt.
+Found attempts are adopted, absent ones planned again free of charge, anything else stays in doubt. Attempts that the
+user gave up are judged beside them, by the same words and behind them: a request that could be either's is the live
+one's.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from batch.jobs import Attempt, PastRequest, canonical_json
+from batch.jobs import Attempt, PastRequest, canonical_json, derived_seed
 
 __all__ = [
     "CLOCK_WRONG_BY_S_MAX",
@@ -90,21 +94,28 @@ def judge(
     known: Mapping[str, Known],
     file_fields: frozenset[str],
     seed_field: str | None,
+    seed_range: tuple[int, int],
     asked_from: float,
     asked_until: float,
     asked_at: float,
     history_delay_s: float,
     clock_offset_s: float = 0.0,
     open_posts: Sequence[Attempt] = (),
+    given_up: Sequence[Attempt] = (),
 ) -> tuple[Verdict, ...]:
     """Judge attempts in doubt of one endpoint by its history.
 
     `history` is the whole answer to one query that began at `asked_at` and reached from `asked_from` to `asked_until`
-    (our clock of today). `known` are those ids in it that the ledger's attempts have. `clock_offset_s` is fal's clock
-    minus ours now. `open_posts` are attempts under way now: theirs may show in the history before the ledger has their
-    ids, so an attempt whose request could look the same gets no verdict this time.
+    (our clock of today). `seed_range` bounds a derived seed. `known` are those ids in it that the ledger's attempts
+    have. `clock_offset_s` is fal's clock minus ours now. `open_posts` are attempts under way now: theirs may show in
+    the history before the ledger has their ids, so an attempt whose request could look the same gets no verdict yet.
+    `given_up` are attempts that the user gave up on: what is left over may be theirs.
     """
-    attempts = [a for a in attempts if not any(_may_be_mistaken(a, post, file_fields) for post in open_posts)]
+
+    def is_apart(attempt: Attempt) -> bool:
+        return not any(_may_be_mistaken(attempt, post, file_fields) for post in open_posts)
+
+    attempts, given_up = list(filter(is_apart, attempts)), list(filter(is_apart, given_up))
     requests = list(history)
     strangers = sorted((r for r in requests if r.request_id not in known), key=lambda r: (r.sent_at, r.request_id))
     ours = sorted((known[r.request_id].submitted_at, r.sent_at) for r in requests if r.request_id in known)
@@ -113,28 +124,38 @@ def judge(
         for r in requests
         if r.request_id in known
     )
-    controls = {a.id: _control(a, ours) for a in attempts}
-    windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in attempts}
-    found = _match(attempts, strangers, file_fields=file_fields, windows=windows)
-    taken = {request.request_id for request in found.values()}
-    left = [request for request in strangers if request.request_id not in taken]
+    everyone = [*attempts, *given_up]
+    controls = {a.id: _control(a, ours) for a in everyone}
+    windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in everyone}
+    found: dict[int, PastRequest] = {}
+    left = strangers
+    for group in (attempts, given_up):
+        found |= _match(group, left, file_fields=file_fields, windows=windows)
+        left = _untaken(left, found)
+    late = [a for a in everyone if a.id not in found and asked_at >= _shown_by(a, history_delay_s)]
+    late = [a for a in late if seed_field is not None and _is_fingerprint(a, seed_field, seed_range)]
+    found |= _match_by_fingerprint(late, left, everyone, file_fields)
+    left = _untaken(left, found)
     hidden_at = [request.sent_at for request in left if request.json_input is None]
-    shown = {name: _values(left, name) for name in {seed_field, "prompt"} if name is not None}
+    shown, times = _shown(left, seed_field), [request.sent_at for request in left]
     verdicts = []
-    for attempt in attempts:
+    for attempt in everyone:
         if attempt.id in found:
             request = found[attempt.id]
             reason = f"found in fal's history as {request.request_id}"
             verdicts.append(Verdict(attempt=attempt, finding=Finding.FOUND, reason=reason, request=request))
             continue
         start, end = windows[attempt.id]
-        name = seed_field if seed_field is not None and seed_field in attempt.body else "prompt"
         offset = _offset_then(attempt, by_number, clock_offset_s)
         doubt = _doubt_of_absence(
             is_hidden=any(start <= sent_at <= end for sent_at in hidden_at),
-            # load-bearing: not only among the candidates. A clock that was wrong at the time makes its request no
-            # candidate, and "its seed was never seen" must not become true by that.
-            is_shown=canonical_json(attempt.body.get(name)) in shown[name],
+            is_shown=_may_be_among(
+                shown,
+                left[bisect.bisect_left(times, start) : bisect.bisect_right(times, end)],
+                attempt,
+                seed_field,
+                seed_range,
+            ),
             is_due=_is_due(attempt, offset, asked_at + clock_offset_s, history_delay_s),
             is_covered=_is_covered(attempt, by_number, asked_from, asked_until, asked_at),
             has_control=controls[attempt.id] is not None,
@@ -144,6 +165,80 @@ def judge(
         reason = doubt or "fal's history shows that it was never taken"
         verdicts.append(Verdict(attempt=attempt, finding=finding, reason=reason))
     return tuple(verdicts)
+
+
+def _untaken(strangers: Sequence[PastRequest], found: Mapping[int, PastRequest]) -> list[PastRequest]:
+    taken = {request.request_id for request in found.values()}
+    return [request for request in strangers if request.request_id not in taken]
+
+
+def _shown_by(attempt: Attempt, history_delay_s: float) -> float:
+    """From when on (by our clock) the history shows the attempt's request, if fal took it; with the skew's room."""
+    assert attempt.closed_at is not None, "an attempt in doubt has a time when its POST was over"
+    return attempt.closed_at + history_delay_s + SKEW_S
+
+
+def _match_by_fingerprint(
+    attempts: Sequence[Attempt],
+    strangers: Sequence[PastRequest],
+    everyone: Sequence[Attempt],
+    file_fields: frozenset[str],
+) -> dict[int, PastRequest]:
+    """Attempts with a fingerprint whose one and only request lies outside their time: our clock was set. Nothing is
+    matched where two requests, or two attempts, could be meant."""
+    found = {}
+    for attempt in attempts:
+        same = [request for request in strangers if _is_same(attempt.body, request.json_input, file_fields)]
+        equal = [other for other in everyone if _said(other.body, file_fields) == _said(attempt.body, file_fields)]
+        if len(same) == 1 and len(equal) == 1:
+            found[attempt.id] = same[0]
+    return found
+
+
+def _is_fingerprint(attempt: Attempt, seed_field: str, seed_range: tuple[int, int]) -> bool:
+    """Whether the seed that was sent is the one we derive; one that a user chose may stand in many requests."""
+    seed = attempt.body.get(seed_field)
+    return isinstance(seed, int) and seed == derived_seed(attempt.job_key, *seed_range)
+
+
+def _shown(strangers: Iterable[PastRequest], seed_field: str | None) -> frozenset[tuple[str | None, str | None]]:
+    """What requests that nobody could place have as their seed and prompt: the seed alone, the prompt alone, and both;
+    `null` stands for one that a request leaves out."""
+    shown: set[tuple[str | None, str | None]] = set()
+    for request in strangers:
+        seed = None if seed_field is None else _text_of(request, seed_field)
+        prompt = _text_of(request, "prompt")
+        shown |= {(seed, None), (None, prompt), (seed, prompt)}
+    return frozenset(shown)
+
+
+def _may_be_among(
+    shown: frozenset[tuple[str | None, str | None]],
+    candidates: Sequence[PastRequest],
+    attempt: Attempt,
+    seed_field: str | None,
+    seed_range: tuple[int, int],
+) -> bool:
+    """Whether one of the requests that nobody could place may be the attempt's.
+
+    load-bearing: `shown` is of any time, not only of the candidates'. A clock that was wrong at the time makes the
+    attempt's request no candidate, and "its seed was never seen" must not become true by that.
+    """
+    prompt = canonical_json(attempt.body.get("prompt"))
+    if seed_field is None or seed_field not in attempt.body:
+        return (None, prompt) in shown
+    seed = canonical_json(attempt.body[seed_field])
+    if _is_fingerprint(attempt, seed_field, seed_range):
+        return (seed, None) in shown
+    if any(_text_of(candidate, seed_field) == seed for candidate in candidates):
+        return True
+    return (seed, prompt) in shown or (seed, "null") in shown  # a seed that a user chose may stand in many requests
+
+
+def _text_of(request: PastRequest, name: str) -> str | None:
+    with contextlib.suppress(ValueError):  # as in `_is_equal`
+        return canonical_json((request.json_input or {}).get(name))
+    return None
 
 
 def _doubt_of_absence(
@@ -264,15 +359,6 @@ def _may_be_mistaken(attempt: Attempt, other: Attempt, file_fields: frozenset[st
     shared = (attempt.body.keys() & other.body.keys()) - file_fields
     is_alike = all(_is_equal(attempt.body[name], other.body[name]) for name in shared)
     return attempt.endpoint == other.endpoint and is_alike
-
-
-def _values(requests: Iterable[PastRequest], name: str) -> frozenset[str]:
-    """Every value that the requests have in this field (null where they leave it out)."""
-    values = set()
-    for request in requests:
-        with contextlib.suppress(ValueError):  # as in `_is_equal`
-            values.add(canonical_json((request.json_input or {}).get(name)))
-    return frozenset(values)
 
 
 def _is_equal(one: object, other: object) -> bool:

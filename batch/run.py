@@ -22,6 +22,7 @@ from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifes
 
 if TYPE_CHECKING:
     from batch.jobs import Attempt
+    from batch.local import FaultPlan
     from batch.scheduler import Ending
 
 __all__ = [
@@ -216,13 +217,27 @@ def cancel(
         )
 
 
-def serve(*, port: int, state: Path, runners: int, on_ready: Callable[[str], None]) -> None:
-    """The local queue as a server of its own, until a signal."""
+def serve(
+    *,
+    port: int,
+    state: Path,
+    runners: int,
+    on_ready: Callable[[str], None],
+    faults: str | None,
+    on_plan: Callable[[FaultPlan], None],
+) -> None:
+    """The local queue as a server of its own, until a signal.
+
+    `faults` is a fault plan, a YAML file or `seed=7`; `on_plan` is told it before anything is served.
+    """
     from batch import local
 
     try:
-        local.serve(port=port, state=state, runners=runners, on_ready=on_ready)
-    except local.QueueBusy as exc:
+        plan = local.NO_FAULTS if faults is None else local.read_plan(faults)
+        if faults is not None:
+            on_plan(plan)
+        local.serve(port=port, state=state, runners=runners, on_ready=on_ready, faults=plan)
+    except (local.QueueBusy, local.PlanError) as exc:
         raise InputError(str(exc)) from exc
     except OSError as exc:
         raise InputError(
@@ -312,7 +327,8 @@ def _has_work(ledger: Ledger, campaign_id: int, planned: Planned) -> bool:
     """Whether anything is left that a run could do. When not, not one request is made."""
     totals = ledger.totals(campaign_id)
     is_open = totals.superseded_open + totals.superseded_in_doubt + planned.to_submit + planned.under_way
-    return bool(is_open) or any(True for _ in ledger.missing(campaign_id))
+    given_up = bool(ledger.sought(campaign_id)) or bool(ledger.witnesses(campaign_id))
+    return bool(is_open) or given_up or any(True for _ in ledger.missing(campaign_id))
 
 
 def _report(

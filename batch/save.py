@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -59,11 +59,26 @@ class Saver:
 
     async def save(self, job: OpenJob, campaign_id: int, *, needs_files: bool) -> None:
         """Save every file of a result. DownloadFailed when one cannot be had now, NoFiles when there is none."""
+        placement = self._ledger.placement(campaign_id, job.id)
+        await self._save_files(job, placement, needs_files=needs_files)
+        assert job.attempt is not None
+        self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
+
+    async def save_beside(self, job: OpenJob, campaign_id: int) -> list[Path]:
+        """Save the files of an attempt that its job has gone on without, as `name.attempt1.mp4`, and say where. Raises
+        as `save` does."""
+        assert job.attempt is not None
+        placement = self._ledger.placement(campaign_id, job.id)
+        beside = replace(placement, stem=f"{fetch.safe_stem(placement.stem)}.attempt{job.attempt.number}")
+        await self._save_files(job, beside, needs_files=True)
+        saved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
+        return [located(path, self._ledger.folder) for path, _ in saved.values()]
+
+    async def _save_files(self, job: OpenJob, placement: Placement, *, needs_files: bool) -> None:
         assert job.attempt is not None and job.result is not None, "only a completed job has files"
         refs = file_refs(job.result)
         if not refs and needs_files:
             raise NoFiles
-        placement = self._ledger.placement(campaign_id, job.id)
         reserved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
         for place in set(reserved) - {ref.place for ref in refs}:  # a result asked for again may name other files
             self._ledger.unreserved(job.attempt.id, placement.row, place)
@@ -79,7 +94,6 @@ class Saver:
             suffix = fetch.suffix_for(ref, await self._run_blocking(_head, part))
             name = _Name(number=number, suffix=suffix, reserved=path)
             await self._give_name(job, placement, whole, name, partial(fetch.install, part))
-        self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
 
     async def link_missing(self, campaign_id: int) -> int:
         """Give every row whose job was saved under another row's name its own name for it. How many rows are left

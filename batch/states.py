@@ -57,6 +57,7 @@ class Event(enum.Enum):
     ADOPTED = "adopted"  # the lost attempt was found at fal
     PROVED_ABSENT = "proved_absent"  # it is proved that fal never took it
     GIVEN_UP = "given_up"  # the user said: submit again, and pay twice if it was taken after all
+    TAKEN_BACK = "taken_back"  # what was given up was found at fal before it was submitted again
     COMPLETED = "completed"  # the result is in the ledger
     RETRYABLE = "retryable"  # a verdict that is not billed: a new attempt at due_at
     FAILED = "failed"  # fal's verdict is final
@@ -67,7 +68,7 @@ class Event(enum.Enum):
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.PLANNED: {Event.CLAIMED: State.SUBMITTING},
+    State.PLANNED: {Event.CLAIMED: State.SUBMITTING, Event.TAKEN_BACK: State.SUBMITTED},
     State.SUBMITTING: {
         Event.ACCEPTED: State.SUBMITTED,
         Event.UNSENT: State.WAITING,
@@ -86,7 +87,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.FAILED: State.FAILED,
         Event.CANCELLED: State.CANCELLED,
     },
-    State.WAITING: {Event.CLAIMED: State.SUBMITTING},
+    State.WAITING: {Event.CLAIMED: State.SUBMITTING, Event.TAKEN_BACK: State.SUBMITTED},
     State.COMPLETED: {Event.FETCHED: State.FETCHED, Event.LOST: State.FAILED},
     State.FETCHED: {},
     State.FAILED: {Event.RETRIED: State.PLANNED},

@@ -23,7 +23,7 @@ __all__ = ["accepted_request_ids", "check_ledger"]
 HAS_LIVE_ATTEMPT = {"submitting", "in_doubt", "submitted"}
 MOVES_THE_ATTEMPT = {
     *("claimed", "accepted", "unsent", "released", "refused", "doubted", "adopted", "proved_absent", "given_up"),
-    *("completed", "retryable", "cancelled"),
+    *("completed", "retryable", "cancelled", "taken_back"),
 }
 CAN_END_A_WISH = {None, "completed", "failed", "cancelled"}  # nothing that a new attempt follows by itself
 IS_FREE = {"unsent", "released", "refused", "proved_absent", "retryable"}
@@ -117,7 +117,8 @@ def _check_attempts(job: sqlite3.Row, attempts: list[sqlite3.Row], events: list[
 def _check_attempt(job_name: str, attempt: sqlite3.Row, events: list[str]) -> None:
     name = f"{job_name}, attempt {attempt['number']}"
     assert events and events[0] == "claimed" and events.count("claimed") == 1, f"{name}: its events are {events}"
-    taken = events.count("accepted") + events.count("adopted")
+    taken = events.count("accepted") + events.count("adopted") + events.count("taken_back")
+    taken += attempt["witness"] in {"found", "paid", "saved", "free"}  # known after its job had gone on without it
     assert taken == (attempt["request_id"] is not None), f"{name}: request_id {attempt['request_id']}, events {events}"
     if attempt["request_id"] is not None:
         urls = [attempt[column] for column in ("status_url", "response_url", "cancel_url")]
@@ -162,7 +163,12 @@ def _check_money(db: sqlite3.Connection, cap_micros: int | None) -> None:
         assert attempt["is_settled"] == (attempt["ended_at"] is not None), f"{name}: settled and ended are not one"
         assert cost == price or (end is not None and cost == 0), f"{name}: price {price}, cost {cost}, end {end}"
         assert end not in IS_FREE or cost == 0, f"{name}: {end} is free, and it costs {cost}"
-        assert end != "given_up" or cost == price, f"{name}: given up, and it counts {cost} of {price}"
+        witness = attempt["witness"]
+        assert witness is None or end == "given_up", f"{name}: {witness} as a witness, and ended by {end}"
+        free = cost == 0 and (witness in {"absent", "free"} or attempt["billable_units"] is not None)
+        assert end != "given_up" or cost == price or free, (
+            f"{name}: given up, {witness}, and it counts {cost} of {price}"
+        )
     for campaign in db.execute("SELECT * FROM campaign").fetchall():
         exposure = db.execute("SELECT sum(cost_micros) FROM attempt WHERE campaign_id = ?", (campaign["id"],))
         micros = exposure.fetchone()[0] or 0

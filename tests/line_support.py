@@ -632,12 +632,14 @@ class World:
         effects: Effects | None = None,
         faults_go_on: bool = False,
         cancel: Sequence[str] | None = None,
+        give_up: bool = False,
         **flags: Any,
     ) -> Ran | None:
         """One life of the program: sheet, plan, run, end. None when it crashed.
 
-        With `cancel` it is the command that calls rows off (all of them where none is named). `flags` are the command's
-        (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives and not of this one.
+        With `give_up` it is `retry --in-doubt`, with `cancel` the command that calls rows off (all of them where none
+        is named). `flags` are the command's (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives
+        and not of this one.
         """
         self._last = tuple(all_shots)
         path = self.sheet(all_shots, sheet)
@@ -650,7 +652,7 @@ class World:
                 open_ledger(settings.state, queue_url=settings.queue_url, command="test", clock=self.now) as opened,
                 _watched_ledger(opened, effects, self.now) as ledger,
             ):
-                ran = await self._lived(queue, wanted, ledger, settings, effects, interrupt_after, cancel)
+                ran = await self._lived(queue, wanted, ledger, settings, effects, interrupt_after, cancel, give_up)
         except BaseExceptionGroup as group:
             if group.split(Crash)[1] is not None:
                 raise
@@ -670,6 +672,7 @@ class World:
         effects: Effects,
         interrupt_after: float | None,
         cancel: Sequence[str] | None,
+        give_up: bool,
     ) -> Ran:
         from batch.scheduler import StopKind
 
@@ -681,6 +684,8 @@ class World:
         else:
             ledger.cancel_asked(ledger.cancellable(campaign_id, cancel).job_ids)
         ready: list[Any] = []
+        ledger.doubt_what_a_crash_left()
+        given_up = frozenset(attempt.id for attempt, _ in ledger.in_doubt(campaign_id)) if give_up else frozenset()
 
         async def interrupt() -> None:
             assert interrupt_after is not None
@@ -710,6 +715,7 @@ class World:
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,
+                give_up=given_up,
             )
             tasks.cancel_scope.cancel()
         assert ending is not None

@@ -1,9 +1,10 @@
 """`make sim SEED=7` or `make sim SEEDS=1000`: nights that went wrong, on a virtual clock, each from one seed.
 
 The seed draws the sheet, the options, what goes wrong with which call, when the program crashes (before any effect), is
-interrupted, stops at a limit or at failures, downloads nothing, or calls rows off. It is started again until everything
-is done. After every life the ledger's invariants are checked; at the end the ledger and the queue's own count of
-accepted POSTs must agree, nothing may have been taken twice but after a verdict that fal does not bill, nothing may be
+interrupted, stops at a limit or at failures, downloads nothing, calls rows off, or gives up what is in doubt (which may
+be paid for twice: then both results are saved). It is started again until everything is done. After every life the
+ledger's invariants are checked; at the end the ledger and the queue's own count of accepted POSTs must agree, nothing
+may have been taken twice but after a verdict that fal does not bill or a submit that was given up, nothing may be
 cancelled that nobody wanted called off, and every video must be the one its row asked for.
 """
 
@@ -160,6 +161,7 @@ async def _lives(world: World, night: Night, rng: random.Random) -> Ran | None:
                 effects=Effects(crash_before),
                 interrupt_after=rng.random() * (15 if calls_off else 60) if leaves or calls_off else None,
                 cancel=cancel,
+                give_up=is_bad and cancel is None and rng.random() < 0.1,
                 **night.flags,
                 **(_bounds(rng) if is_bad else {}),
             )
@@ -203,7 +205,8 @@ def _judge(world: World, ran: Ran) -> None:
     called_off: dict[str, tuple[bool, bool]] = {}
     with sqlite3.connect(world.state / "ledger.db") as ledger:
         query = """SELECT json_extract(job.input, '$.prompt'), attempt.request_id IS NOT NULL,
-            attempt.end_event IS 'retryable', job.state = 'cancelled', attempt.cancel_asked_at IS NOT NULL
+            attempt.end_event IS 'retryable' OR coalesce(attempt.witness, '') IN ('saved', 'free'),
+            job.state = 'cancelled', attempt.cancel_asked_at IS NOT NULL
             FROM attempt JOIN job ON job.id = attempt.job_id ORDER BY attempt.id"""
         for prompt, has_id, was_unbilled, is_cancelled, was_wanted in ledger.execute(query):
             known[prompt] += has_id

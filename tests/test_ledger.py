@@ -49,6 +49,7 @@ STEPS: dict[Event, Step] = {
     Event.FETCHED: lambda ledger, attempt: ledger.fetched(attempt.job_id, attempt_id=attempt.id, row=1),
     Event.LOST: lambda ledger, attempt: ledger.lost(attempt.job_id, cause="gone", message="x"),
     Event.RETRIED: lambda ledger, attempt: ledger.retried(attempt.job_id),
+    Event.TAKEN_BACK: lambda ledger, attempt: ledger.taken_back(attempt, ticket("found"), why="found"),
 }
 
 PRODUCT = [pytest.param(state, event, id=f"{state.value}-{event.value}") for state in State for event in Event]
@@ -65,7 +66,7 @@ def test_the_ledger_does_what_the_table_allows_and_refuses_the_rest_unchanged(
 ) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row())
-        attempt = brought_to(ledger, state)
+        attempt = brought_to(ledger, state, is_given_up=event is Event.TAKEN_BACK)
         before = tables(tmp_path)
         heard: list[tuple[int, State, State]] = []
         ledger.listener = lambda *move: heard.append(move)
@@ -1005,8 +1006,15 @@ def money(ledger: Ledger) -> tuple[int, int, int]:
     return totals.settled_micros, totals.reserved_micros, totals.in_doubt_micros
 
 
-def brought_to(ledger: Ledger, state: State) -> Attempt:
-    """As `bring_to`; a planned job has an attempt behind it that was released, so that every method has one to name."""
+def brought_to(ledger: Ledger, state: State, *, is_given_up: bool = False) -> Attempt:
+    """As `bring_to`; a planned job has an attempt behind it that was released (or given up), so that every method has
+    one to name."""
+    if is_given_up and state in {State.PLANNED, State.WAITING}:
+        attempt = claim(ledger, 1)
+        ledger.doubted(attempt, cause="reset", message="cut")
+        ledger.given_up(attempt, why="asked for")
+        bring_to(ledger, 1, state)
+        return attempt
     if state is State.PLANNED:
         attempt = claim(ledger, 1)
         ledger.released(attempt, cause="account_locked", message="locked")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batch.jobs import Attempt, PastRequest
+from batch.jobs import Attempt, PastRequest, derived_seed
 from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Known, Verdict, judge, proof_due_at
 
 NOON = 1_800_000_000.0
@@ -42,6 +42,7 @@ def past(id: str, json_input: Mapping[str, Any] | None = BODY, *, at: float = NO
     return PastRequest(request_id=id, endpoint="video", sent_at=at, status_code=code, json_input=json_input)
 
 
+SEEDS = (0, 2**31 - 1)
 CONTROL = past("control", {"prompt": "another of ours"}, at=NOON + 300)
 
 
@@ -57,6 +58,7 @@ def judged(
     until: float | None = None,
     seed_field: str | None = "seed",
     open_posts: Sequence[Attempt] = (),
+    given_up: Sequence[Attempt] = (),
 ) -> dict[int, Verdict]:
     then = offset if offset_then is None else offset_then  # fal's clock minus ours when the known ones were submitted
     verdicts = judge(
@@ -69,12 +71,14 @@ def judged(
         },
         file_fields=frozenset({"image_url", "end_image_url"}),
         seed_field=seed_field,
+        seed_range=SEEDS,
         asked_from=NOON - before_s,
         asked_until=asked_at + 1 if until is None else until,
         asked_at=asked_at,
         history_delay_s=DELAY_S,
         clock_offset_s=offset,
         open_posts=open_posts,
+        given_up=given_up,
     )
     return {verdict.attempt.id: verdict for verdict in verdicts}
 
@@ -311,6 +315,7 @@ def test_it_is_read_off_the_nearest_one_not_off_one_from_before_the_clock_was_se
         asked_until=DUE + 1,
         file_fields=frozenset(),
         seed_field="seed",
+        seed_range=SEEDS,
         asked_at=DUE,
         history_delay_s=DELAY_S,
     )
@@ -408,3 +413,76 @@ def test_without_a_word_on_our_clock_before_the_submit_nothing_is_proved() -> No
     assert finding(attempt(), CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"
     set_since = replace(attempt(), clock_offset_s=10800.0)
     assert finding(set_since, CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"
+
+
+# --- a seed that we derived: a fingerprint ---
+
+
+def fingerprinted(id: int = 1, **names: Any) -> Attempt:
+    """An attempt with the seed that is derived from its own key."""
+    one = attempt(id, **names)
+    return replace(one, body={**one.body, "seed": derived_seed(one.job_key, *SEEDS)})
+
+
+@pytest.mark.parametrize("away_s", [-20_000.0, -3_000.0, 3_000.0, 20_000.0])
+def test_the_only_request_with_its_fingerprint_is_its_own_of_whatever_time(away_s: float) -> None:
+    one = fingerprinted()
+    assert found(one, past("r1", one.body, at=NOON + away_s)) == "r1"
+
+
+def test_a_fingerprint_of_another_time_waits_until_the_history_has_had_its_delay() -> None:
+    """Until then its own request may be missing, and the one that is there be another copy of the program's."""
+    one = fingerprinted()
+    there = past("r1", one.body, at=NOON - 3_000)
+    assert found(one, there, asked_at=NOON + OPEN_S + DELAY_S) is None
+    assert finding(one, there, asked_at=NOON + OPEN_S + DELAY_S) == "unknown"
+
+
+def test_two_requests_with_one_fingerprint_of_another_time_are_nobodys() -> None:
+    one = fingerprinted()
+    assert finding(one, past("r1", one.body, at=NOON - 3_000), past("r2", one.body, at=NOON + 9_000)) == "unknown"
+
+
+def test_two_attempts_with_one_fingerprint_do_not_share_a_request_of_another_time() -> None:
+    one = fingerprinted()
+    other = replace(one, id=2, number=2, submitting_at=NOON + 900, closed_at=NOON + 910)
+    verdicts = judged([one, other], past("r1", one.body, at=NOON - 3_000))
+    assert {verdict.finding.value for verdict in verdicts.values()} == {"unknown"}
+
+
+def test_a_chosen_seed_of_another_time_is_no_fingerprint() -> None:
+    assert finding(attempt(), past("r1", at=NOON - 3_000), CONTROL) == "unknown"
+
+
+def test_a_chosen_seed_in_a_strangers_request_of_another_time_and_prompt_proves_nothing_against_absence() -> None:
+    stranger = past("r1", {**BODY, "prompt": "quite another"}, at=NOON - 3_000)
+    assert finding(attempt(), stranger, CONTROL) == "absent"
+    assert (
+        finding(fingerprinted(), past("r1", {"seed": fingerprinted().body["seed"]}, at=NOON - 3_000), CONTROL)
+        == "unknown"
+    )
+    assert finding(attempt(), past("r1", {"seed": 11}, at=NOON - 3_000), CONTROL) == "unknown"  # it hides its prompt
+
+
+# --- attempts that the user gave up ---
+
+
+def test_what_is_left_over_may_be_an_attempts_that_was_given_up() -> None:
+    verdicts = judged(attempt(2, at=NOON + 1000), past("r1"), past("r2", at=NOON + 1001), given_up=[attempt(1)])
+    assert {id: verdict.request and verdict.request.request_id for id, verdict in verdicts.items()} == {
+        1: "r1",
+        2: "r2",
+    }
+
+
+def test_a_request_that_could_be_either_is_the_live_ones() -> None:
+    """Given to the other, the live one could be proved absent and be paid for again."""
+    verdicts = judged(attempt(2, at=NOON + 60), past("r1", at=NOON + 61), CONTROL, given_up=[attempt(1)])
+    assert {id: verdict.finding.value for id, verdict in verdicts.items()} == {1: "absent", 2: "found"}
+
+
+def test_an_attempt_that_was_given_up_and_never_taken_is_proved_absent_by_the_same_words() -> None:
+    verdicts = judged([], CONTROL, given_up=[attempt(1)])
+    assert verdicts[1].finding is Finding.ABSENT
+    verdicts = judged([], CONTROL, given_up=[attempt(1)], asked_at=DUE - 1)
+    assert verdicts[1].finding is Finding.UNKNOWN

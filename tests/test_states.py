@@ -18,6 +18,8 @@ ALLOWED = {
     ("submitting", "refused"): "failed",
     ("submitting", "doubted"): "in_doubt",
     ("in_doubt", "adopted"): "submitted",
+    ("planned", "taken_back"): "submitted",
+    ("waiting", "taken_back"): "submitted",
     ("in_doubt", "proved_absent"): "planned",
     ("in_doubt", "given_up"): "planned",
     ("submitted", "completed"): "completed",

@@ -78,6 +78,8 @@ TOTALS = CampaignTotals(
     unpriced_attempts=0,
     given_up=0,
     given_up_micros=0,
+    paid_twice=0,
+    paid_twice_micros=0,
 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from batch.budget import usd
 from batch.cli.options import typed
+from batch.doctor import Finding, Verdict
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
 from batch.ledger import CampaignTotals, JobLine, Planned
 from batch.run import CallOff, RunReport
@@ -23,6 +24,8 @@ __all__ = [
     "count_of",
     "duration",
     "end_lines",
+    "finding_line",
+    "findings_summary",
     "job_line",
     "jobs_header",
     "manifest_error_lines",
@@ -213,6 +216,11 @@ def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
         parts.append(
             f"perhaps {usd(totals.given_up_micros)} for {count_of(totals.given_up, 'submit')} given up in doubt"
         )
+    if totals.paid_twice:
+        paid = count_of(totals.paid_twice, "submit")
+        parts.append(
+            f"of the spent, {usd(totals.paid_twice_micros)} for {paid} given up that fal had taken: paid twice"
+        )
     if totals.unpriced_attempts:
         parts.append(f"{totals.unpriced_attempts:,} attempts of unknown price")
     if totals.to_submit_micros:
@@ -295,6 +303,20 @@ def call_off_lines(found: CallOff) -> list[str]:
             f"  left alone, because other rows want the same: {rows}; name them too, or take one of the rows out"
         )
     return lines
+
+
+def finding_line(finding: Finding) -> str:
+    """What one check of the doctor found, and what to do about it."""
+    advice = "" if finding.advice is None else f" -> {finding.advice}"
+    return f"{finding.verdict.value:<8} {finding.name:<15} {finding.found}{advice}"
+
+
+def findings_summary(findings: Sequence[Finding]) -> str:
+    counts = [sum(finding.verdict is verdict for finding in findings) for verdict in (Verdict.TROUBLE, Verdict.NOTE)]
+    in_trouble = "nothing is in trouble" if not counts[0] else f"{counts[0]} in trouble"
+    return f"{count_of(len(findings), 'check')}: {in_trouble}" + (
+        f", {count_of(counts[1], 'note')}" if counts[1] else ""
+    )
 
 
 def manifest_error_lines(exc: ManifestError) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
 from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, WANTED, LedgerReader
-from batch.ledger.values import Missing, OpenJob, open_job_of, placement_of
+from batch.ledger.values import Missing, OpenJob, attempt_of, open_job_of, placement_of
 from batch.states import State
 
 __all__ = ["Cancellable", "DueReader"]
@@ -19,6 +19,8 @@ _FRESH = "job.state = 'planned' AND job.due_at = 0"
 _AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
 _FOLLOWING = "job.state IN ('submitted', 'completed')"
 _SUBMITTED = "job.state = 'submitted'"
+# The condition of its index, word for word.
+_SOUGHT = "attempt.end_event = 'given_up' AND (attempt.witness IS NULL OR attempt.witness IN ('found', 'paid'))"
 _NOT_EXCEPTED = "job.id NOT IN (SELECT value FROM json_each(:except_ids))"
 _CANCELLING = """job.id IN (
     SELECT wish.job_id FROM attempt AS wish WHERE wish.cancel_asked_at IS NOT NULL
@@ -212,6 +214,25 @@ class DueReader(LedgerReader):
         """The jobs of the campaign that the user wants called off and of which fal has not said how they ended."""
         query = f"SELECT job.id FROM job WHERE {_SUBMITTED} AND {EVER_WANTED} AND {_CANCELLING} ORDER BY job.id"
         return [row[0] for row in self._db.execute(query, self._names(campaign_id, ()))]
+
+    def sought(self, campaign_id: int | None = None) -> list[Attempt]:
+        """The attempts that were given up and of which nothing became known yet, oldest first."""
+        query = f"""SELECT attempt.*, job.key, job.endpoint FROM attempt JOIN job ON job.id = attempt.job_id
+            WHERE {_SOUGHT} AND attempt.witness IS NULL AND (:campaign IS NULL OR attempt.campaign_id = :campaign)
+            ORDER BY attempt.submitting_at, attempt.id"""
+        return [attempt_of(row) for row in self._db.execute(query, {"campaign": campaign_id})]
+
+    def is_not_submitted_again(self, attempt: Attempt) -> bool:
+        """Whether the job of an attempt that was given up has not gone on without it yet: tries that fal did not take
+        may lie between."""
+        query = "SELECT 1 FROM job WHERE id = ? AND state IN ('planned', 'waiting')"
+        return self._db.execute(query, (attempt.job_id,)).fetchone() is not None
+
+    def witnesses(self, campaign_id: int) -> list[OpenJob]:
+        """The attempts that were given up and turned out to be taken, with their jobs: to be followed and saved."""
+        query = f"""{JOB_WITH_ATTEMPT.replace(IS_NEWEST, _SOUGHT)}
+            WHERE attempt.campaign_id = ? AND attempt.witness IN ('found', 'paid') ORDER BY attempt.id"""
+        return [open_job_of(row) for row in self._db.execute(query, (campaign_id,))]
 
     def states_of(self, job_ids: Sequence[int]) -> dict[State, int]:
         """How many of these jobs stand where."""

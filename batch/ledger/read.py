@@ -383,15 +383,18 @@ class LedgerReader:
         )
 
     def _money(self, campaign_id: int) -> dict[str, int]:
-        query = """SELECT sum(CASE WHEN is_settled AND end_event != 'given_up' THEN cost_micros ELSE 0 END),
+        open_ = "end_event = 'given_up' AND coalesce(witness, 'found') = 'found'"
+        query = f"""SELECT sum(CASE WHEN is_settled AND NOT ({open_}) THEN cost_micros ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN cost_micros ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN cost_micros ELSE 0 END),
               sum(cost_micros IS NULL),
-              sum(CASE WHEN end_event = 'given_up' THEN cost_micros ELSE 0 END),
-              sum(end_event IS 'given_up')
+              sum(CASE WHEN {open_} THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN {open_} THEN 1 ELSE 0 END),
+              sum(CASE WHEN witness IN ('paid', 'saved') THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN witness IN ('paid', 'saved') THEN 1 ELSE 0 END)
             FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = ?"""
         found = self._db.execute(query, (campaign_id,)).fetchone()
-        settled, reserved, in_doubt, unpriced, given_up_micros, given_up = found
+        settled, reserved, in_doubt, unpriced, given_up_micros, given_up, twice_micros, twice = found
         return {
             "settled_micros": settled or 0,
             "reserved_micros": reserved or 0,
@@ -399,6 +402,8 @@ class LedgerReader:
             "unpriced_attempts": unpriced or 0,
             "given_up_micros": given_up_micros or 0,
             "given_up": given_up or 0,
+            "paid_twice": twice or 0,
+            "paid_twice_micros": twice_micros or 0,
         }
 
     def _names(self, campaign_id: int, except_ids: Sequence[int]) -> dict[str, object]:

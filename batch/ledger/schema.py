@@ -160,7 +160,14 @@ CREATE INDEX attempt_cancelling ON attempt (job_id) WHERE cancel_asked_at IS NOT
 CREATE INDEX job_submitted ON job (due_at) WHERE state = 'submitted';  -- all that a run without downloads follows
 """
 
-_MIGRATIONS = (("0001_tables", _TABLES), ("0002_cancelling", _CANCELLING))
+_WITNESSES = """
+ALTER TABLE attempt ADD COLUMN witness TEXT           -- what became known of an attempt after it was given up
+  CHECK (witness IS NULL OR (witness IN ('absent', 'found', 'paid', 'saved', 'free') AND end_event = 'given_up'));
+CREATE INDEX attempt_sought ON attempt (campaign_id)  -- what fal's history may still show, or has shown
+  WHERE end_event = 'given_up' AND (witness IS NULL OR witness IN ('found', 'paid'));
+"""
+
+_MIGRATIONS = (("0001_tables", _TABLES), ("0002_cancelling", _CANCELLING), ("0003_witnesses", _WITNESSES))
 """In order, for ever: a ledger that has the first of them gets the others."""
 
 assert {state.value for state in FINAL} == {"fetched", "failed", "cancelled"}, "the partial indexes above name the rest"

@@ -126,7 +126,9 @@ class Planned:
 class CampaignTotals:
     """Where the rows of a campaign stand. The eight counts after `rows` add up to it; superseded jobs are beside them.
 
-    `completed` are those of `paid_fetch_later` whose result is in the ledger: their files alone are missing.
+    `given_up` are submits of which nothing became known yet; `paid_twice` those that fal had taken after all, whose
+    cost is part of `settled_micros`. `completed` are those of `paid_fetch_later` whose result is in the ledger: their
+    files alone are missing.
     """
 
     rows: int
@@ -152,6 +154,8 @@ class CampaignTotals:
     unpriced_attempts: int
     given_up: int
     given_up_micros: int
+    paid_twice: int
+    paid_twice_micros: int
 
     @property
     def exposure_micros(self) -> int:

@@ -289,6 +289,63 @@ class Ledger(Steps):
         """The user wants a new attempt without knowing of this one. Its price stays counted: fal may have taken it."""
         self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=_AS_NEW)
 
+    # --- attempts that were given up: their jobs have gone on without them ---
+
+    def taken_back(self, attempt: Attempt, ticket: Ticket, *, why: str) -> None:
+        """What was given up was found at fal before its job was submitted again: as if its answer had come."""
+        columns = {**self._ticket_columns(ticket), "ended_at": None, "end_event": None, "is_settled": 0}
+        job_set: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None}
+        with self._transaction():
+            self._update("attempt", columns, "id = ? AND end_event = 'given_up' AND witness IS NULL", (attempt.id,))
+            self._make_newest(attempt)
+            was, now = self._step(
+                attempt.job_id, Event.TAKEN_BACK, attempt_id=attempt.id, at=self._clock(), why=why, job_set=job_set
+            )
+        self._tell(attempt.job_id, was, now)
+
+    def _make_newest(self, attempt: Attempt) -> None:
+        """A job's newest attempt is the one it hangs on: one that is taken back changes numbers with the last."""
+        query = "SELECT id, number FROM attempt WHERE job_id = ? ORDER BY number DESC LIMIT 1"
+        last_id, last = self._db.execute(query, (attempt.job_id,)).fetchone()
+        if last_id != attempt.id:
+            for number, id in ((last + 1, last_id), (last, attempt.id), (attempt.number, last_id)):
+                self._db.execute("UPDATE attempt SET number = ? WHERE id = ?", (number, id))
+
+    def witness_absent(self, attempt: Attempt) -> None:
+        """It is proved that fal never took the attempt that was given up: it was free of charge."""
+        self._witness(attempt, "absent", cost=0)
+
+    def witness_found(self, attempt: Attempt, ticket: Ticket) -> None:
+        """fal did take the attempt that was given up. Its request_id is safe before anything is done with it."""
+        self._witness(attempt, "found", cost=attempt.price_micros, columns=self._ticket_columns(ticket))
+
+    def witness_free(self, attempt: Attempt, *, message: str) -> None:
+        """fal took it and billed nothing: there is no result to save."""
+        self._witness(attempt, "free", cost=0, columns={"message": message[:MESSAGE_CHARS_MAX]})
+
+    def witness_paid(self, attempt: Attempt, outcome: Outcome | None, *, message: str | None = None) -> None:
+        """It was paid for: the second time for the same job. `outcome` is None where there is no result to save."""
+        units = None if outcome is None else outcome.billable_units
+        cost = budget.settled(price_micros=attempt.price_micros, is_billed=True, billable_units=units)
+        columns: dict[str, object] = {"billable_units": units, "message": message}
+        if outcome is not None:
+            columns["result"] = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
+        self._witness(attempt, "saved" if outcome is None else "paid", cost=cost, columns=columns)
+
+    def witness_saved(self, attempt: Attempt) -> None:
+        """Every file of its result is saved beside the other attempt's."""
+        self._write("UPDATE attempt SET witness = 'saved' WHERE id = ? AND witness = 'paid'", (attempt.id,))
+
+    def _witness(
+        self, attempt: Attempt, witness: str, *, cost: int | None, columns: Mapping[str, object] | None = None
+    ) -> None:
+        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
+        with self._transaction():
+            campaign_id, before = self._db.execute(query, (attempt.id,)).fetchone()
+            set_columns = {"witness": witness, "cost_micros": cost, **(columns or {})}
+            self._update("attempt", set_columns, "id = ? AND end_event = 'given_up'", (attempt.id,))
+        self._count(campaign_id, (cost or 0) - before)
+
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""
         self._write(

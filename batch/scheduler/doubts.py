@@ -57,6 +57,7 @@ class Doubts:
         self._doubt = anyio.Event()
         self._judged_at: dict[int, float] = {}  # when the history last answered about an attempt
         self._next_look_at = math.inf
+        self._is_at_rest = False
         self.trouble: str | None = None  # why the history could not be asked
 
     def doubted(self) -> None:
@@ -103,7 +104,7 @@ class Doubts:
         while True:
             now = self._clock()
             self._doubt = anyio.Event()
-            moments = [self._next_moment(attempt) for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
+            moments = [self._next_moment(attempt) for attempt in self._asked_about()]
             open_moments = [moment for moment in moments if moment is not None]
             due_at = min([moment for moment in open_moments if moment > now], default=math.inf)
             self._next_look_at = min(now + pause, due_at) + 0.5 if open_moments else math.inf
@@ -116,8 +117,16 @@ class Doubts:
                 except Blocked as exc:  # the next look tries again; those that follow and save go on
                     self.trouble = str(exc)
 
-    async def reconcile(self) -> None:
-        """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history."""
+    def _asked_about(self) -> list[Attempt]:
+        """The attempts in doubt, and those that were given up and that the history can still say something about."""
+        since = self._clock() - reconcile.HISTORY_KEPT_S
+        sought = [attempt for attempt in self._ledger.sought(self._campaign_id) if attempt.submitting_at > since]
+        return [*(attempt for attempt, _ in self._ledger.in_doubt(self._campaign_id)), *sought]
+
+    async def reconcile(self, *, is_at_rest: bool = False) -> None:
+        """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history. `is_at_rest`
+        while no job is on its way: then one that was given up and not submitted again yet can be taken back."""
+        self._is_at_rest = is_at_rest
         self._set_right()
         for attempt, seen_request_id in self._ledger.in_doubt(self._campaign_id):
             if seen_request_id is not None:
@@ -145,8 +154,7 @@ class Doubts:
         """The attempts that the history can say more about, newest first, those of one endpoint and time together: one
         old doubt must not make the question about a new one a question about a month."""
         clusters: list[list[Attempt]] = []
-        open_ones = [attempt for attempt, _ in self._ledger.in_doubt(self._campaign_id)]
-        for attempt in sorted(open_ones, key=lambda attempt: (attempt.endpoint, attempt.submitting_at)):
+        for attempt in sorted(self._asked_about(), key=lambda attempt: (attempt.endpoint, attempt.submitting_at)):
             if self._next_moment(attempt) is None:
                 continue
             last = clusters[-1][-1] if clusters else None
@@ -176,21 +184,29 @@ class Doubts:
             asked_at = self._clock()
             history, asked_from, asked_until = await self._history(attempts, asked_at)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
+        everyone = [*attempts, *self._neighbours(attempts)]
+        sought = {attempt.id for attempt in self._ledger.sought()}
         verdicts = reconcile.judge(
-            [*attempts, *self._neighbours(attempts)],
+            [attempt for attempt in everyone if attempt.id not in sought],
             history,
             known={request_id: Known(*found) for request_id, found in known.items() if found is not None},
             file_fields=frozenset(field.name for field in endpoint.fields if field.is_file),
             seed_field=endpoint.seed_field,
+            seed_range=(endpoint.seed_min, endpoint.seed_max),
             asked_from=asked_from,
             asked_until=asked_until,
             asked_at=asked_at,
             history_delay_s=self._options.history_delay_s,
             clock_offset_s=self._fal.clock_offset_s,
             open_posts=tuple(self._posting().values()),
+            given_up=[attempt for attempt in everyone if attempt.id in sought],
         )
         for verdict in verdicts:
-            self._write_down(verdict, asked_at)
+            self._judged_at[verdict.attempt.id] = asked_at
+            if verdict.attempt.id in sought:
+                self._write_down_witness(verdict)
+            else:
+                self._write_down(verdict)
 
     async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float, float]:
         """The endpoint's requests around the attempts, from when and to when (our clock). What is ours already is kept
@@ -209,19 +225,32 @@ class Doubts:
         return history, start, end
 
     def _neighbours(self, attempts: list[Attempt]) -> list[Attempt]:
-        """Other attempts in doubt (of other campaigns) that the same requests could belong to: judged together, or one
-        would be given what is the other's. Only those of the hours that the answer covers."""
+        """Other attempts in doubt or given up (of other campaigns) that the same requests could belong to: judged
+        together, or one would be given what is the other's. Only those of the hours that the answer covers."""
         ours = {attempt.id for attempt in attempts}
         times = [attempt.submitting_at for attempt in attempts]
         since, until = min(times) - NEIGHBOURS_S, max(times) + NEIGHBOURS_S
         return [
             other
-            for other, _ in self._ledger.in_doubt()
+            for other in (*(attempt for attempt, _ in self._ledger.in_doubt()), *self._ledger.sought())
             if other.id not in ours and other.endpoint == attempts[0].endpoint and since <= other.submitting_at <= until
         ]
 
-    def _write_down(self, verdict: Verdict, asked_at: float) -> None:
-        self._judged_at[verdict.attempt.id] = asked_at
+    def _write_down_witness(self, verdict: Verdict) -> None:
+        """What became known of an attempt that was given up."""
+        attempt = verdict.attempt
+        can_be_taken_back = self._ledger.is_not_submitted_again(attempt)
+        if verdict.finding is Finding.ABSENT:
+            self._ledger.witness_absent(attempt)
+        elif verdict.finding is Finding.FOUND and not (can_be_taken_back and not self._is_at_rest):
+            assert verdict.request is not None
+            ticket = self._fal.ticket(attempt.endpoint, verdict.request.request_id)
+            if can_be_taken_back:
+                self._ledger.taken_back(attempt, ticket, why=verdict.reason)
+            else:
+                self._ledger.witness_found(attempt, ticket)
+
+    def _write_down(self, verdict: Verdict) -> None:
         if verdict.finding is Finding.FOUND:
             assert verdict.request is not None
             ticket = self._fal.ticket(verdict.attempt.endpoint, verdict.request.request_id)

@@ -23,6 +23,7 @@ from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
 from batch.scheduler.submit import Submitter
+from batch.scheduler.witness import Witnesses
 from batch.states import State
 
 __all__ = ["Scheduler"]
@@ -105,6 +106,10 @@ class Scheduler:
             has_downloads=options.downloads,
         )
 
+        self._witnesses = Witnesses(
+            ledger=ledger, fal=fal, saver=saver, campaign_id=campaign_id, has_downloads=options.downloads
+        )
+
     async def run(self) -> Ending:
         """Do all that can be done now; returns when nothing is left that waiting would help, or after `interrupt`."""
         with self._scope:
@@ -114,11 +119,13 @@ class Scheduler:
                 if not self._options.only_cancelling:
                     self._is_cancelling = bool(self._ledger.cancelling(self._campaign_id))
                     self._start_cancelling(tasks)
-                    await self._doubts.reconcile()
+                    await self._doubts.reconcile(is_at_rest=True)
                     self._give_up()
                     tasks.start_soon(self._doubts.watch)
                 await self._feed(tasks)
                 tasks.cancel_scope.cancel()
+            if not self._options.only_cancelling:
+                await self._witnesses.follow()
             if self._options.downloads:
                 self._without_file = await self._saver.link_missing(self._campaign_id)
             await self._saver.tidy()
@@ -138,8 +145,9 @@ class Scheduler:
                 self._ledger.given_up(attempt, why="given up by `retry --in-doubt`")
 
     async def reconcile(self) -> None:
-        """Ask about the attempts in doubt, once."""
-        await self._doubts.reconcile()
+        """Ask about the attempts in doubt and those that were given up, once; save what was paid for twice."""
+        await self._doubts.reconcile(is_at_rest=True)
+        await self._witnesses.follow()
 
     def interrupt(self, kind: StopKind, message: str) -> None:
         """Leave now: nothing more is submitted, an open POST has five seconds, the rest is as the ledger has it."""
@@ -267,6 +275,7 @@ class Scheduler:
     def _notes(self) -> list[str]:
         reasons = list(self._submitter.reasons.items())[:NOTES_MAX]
         notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
+        notes += self._witnesses.notes
         if self._without_file:
             notes.append(
                 f"{self._without_file} without a file: the one they share is not where it was saved; put it back"
