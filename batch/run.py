@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from batch import line
 from batch.errors import InputError
-from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Ledger, Planned, open_ledger
+from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
+from batch.reconcile import proof_due_at
 from batch.settings import Settings
 from batch.states import State
 from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifest, quote_of, status_of
@@ -97,12 +98,12 @@ class CallOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What was in doubt before and after; `lines` has a line for each that still is."""
+    """What is known of the attempts that were in doubt or given up; `due_at` is when the same command may settle the
+    first of those still in doubt (None where time alone will not)."""
 
-    before: int
-    adopted: int
-    absent: int
-    lines: tuple[str, ...]
+    judged: tuple[Judged, ...]
+    due_at: float | None
+    exit_code: int
 
 
 def run(
@@ -148,32 +149,34 @@ def run(
         return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
 
 
-def reconcile(manifest_path: Path, settings: Settings, *, command: str, progress: line.Progress) -> Reconciled:
-    """Ask fal's history about the campaign's attempts in doubt, once, and write down what it proves."""
-    name = campaign_name(manifest_path, settings)
+def reconcile(manifest_path: Path | None, settings: Settings, *, command: str, progress: Progress) -> Reconciled:
+    """Ask fal's history about attempts in doubt and given up, of the manifest's campaign or of every one, and write
+    down what it proves: once, or with `settings.wait` until all is settled that time can settle."""
+    name = settings.campaign if manifest_path is None else campaign_name(manifest_path, settings)
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
     _must_be_there(settings)
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
-        campaign_id = ledger.campaign_id(name)
-        if campaign_id is None:
-            return Reconciled(before=0, adopted=0, absent=0, lines=())
         ledger.doubt_what_a_crash_left()
-        before = len(ledger.in_doubt(campaign_id))
-        tally: dict[State, int] = {}
-
-        def count(job_id: int, was: State, now: State) -> None:
-            tally[now] = tally.get(now, 0) + 1
-
-        ledger.listener = count
-        if before:
-            line.on_a_loop(line.look, settings, ledger, campaign_id, progress)
+        judged: list[Judged] = []
+        for campaign_id in _campaigns(ledger, name):
+            attempts = [*(attempt for attempt, _ in ledger.in_doubt(campaign_id)), *ledger.sought(campaign_id)]
+            if attempts:
+                line.on_a_loop(line.look, settings, ledger, campaign_id, progress)
+            judged += ledger.judged(attempts)
+        open_ids = {one.attempt_id for one in judged if one.finding == "in_doubt"}
+        due = [proof_due_at(a, settings.history_delay) for a, _ in ledger.in_doubt() if a.id in open_ids]
+        now = time.time()
         return Reconciled(
-            before=before,
-            adopted=tally.get(State.SUBMITTED, 0),
-            absent=tally.get(State.PLANNED, 0),
-            lines=status_of(settings, ledger, campaign_id, name).doubts,
+            judged=tuple(judged),
+            due_at=min((moment for moment in due if moment > now), default=None),
+            exit_code=5 if open_ids else 0,
         )
+
+
+def _campaigns(ledger: Ledger, name: str | None) -> list[int]:
+    names = ledger.campaigns() if name is None else (name,)
+    return [number for one in names if (number := ledger.campaign_id(one)) is not None]
 
 
 def cancel(

@@ -14,11 +14,11 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batch import __version__, run, views
+from batch import __version__, doctor, run, views
 from batch.budget import usd
 from batch.cli import documents, words
 from batch.cli.options import HOW, READS, WHERE, options
@@ -27,6 +27,9 @@ from batch.errors import Blocked, FalBatchError, InputError, LedgerFault, Manife
 from batch.ledger import JobLine
 from batch.settings import Settings, load_settings
 from batch.states import State
+
+if TYPE_CHECKING:
+    from batch.local import FaultPlan
 
 __all__ = ["cli", "main"]
 
@@ -180,22 +183,22 @@ def cancel_command(manifest: Path, row_ids: tuple[str, ...], dry_run: bool, **fl
 
 
 @cli.command("reconcile")
-@_MANIFEST
-@options(*WHERE, "history_delay", "quiet")
-def reconcile_command(manifest: Path, **flags: Any) -> int:
-    """Ask fal's history about the jobs of MANIFEST that are in doubt. Free; `run` does it by itself."""
+@_SOME_MANIFEST
+@options(*WHERE, "history_delay", "wait", "quiet")
+def reconcile_command(manifest: Path | None, **flags: Any) -> int:
+    """Ask fal's history about what is in doubt or was given up, of MANIFEST or of every campaign. Free.
+
+    `run` does it by itself. What was taken is found, what was not is proved as soon as that can be; the table says
+    which. Exit code 5 when something is still in doubt.
+    """
     settings = _settings(flags)
-    found = run.reconcile(manifest, settings, command=_command(), progress=Quiet())
+    progress = progress_for(settings, is_terminal=False) if settings.wait else Quiet()
+    found = run.reconcile(manifest, settings, command=_command(), progress=progress)
     if settings.json:
         _print_json(documents.reconciled_of(found))
     else:
-        click.echo(
-            f"{found.before} were in doubt: {found.adopted} found at fal, {found.absent} proved never taken, "
-            f"{len(found.lines)} still in doubt"
-        )
-        for line in found.lines:
-            click.echo(f"  {line}")
-    return EXIT_IN_DOUBT if found.lines else 0
+        _print(words.reconciled_lines(found))
+    return found.exit_code
 
 
 @cli.command("export")
@@ -225,11 +228,19 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
     metavar="DIR",
     help="The folder of the queue's own requests and files.  [default: queue/ in the state folder]",
 )
-def serve_command(port: int, runners: int, state: Path | None) -> int:
+@click.option(
+    "--faults",
+    metavar="PLAN",
+    help="Let things go wrong as they do at fal: a YAML file (manifests/faults.yaml has every fault), or seed=NUMBER.",
+)
+def serve_command(port: int, runners: int, state: Path | None, faults: str | None) -> int:
     """Be a fal queue on this machine, free of charge, for other programs and for trying things.
 
     It speaks fal's protocol, renders real preview videos and takes any key. It prints what to type in another terminal
     so that fal-batch talks to it. Ctrl-C ends it.
+
+    With --faults it prints the plan first. GET /local/faults tells what has struck so far, PUT /local/faults takes
+    another plan (an empty one ends it all), GET /local/accepted counts the submits it took.
     """
     settings = _settings({})
     folder = state or settings.state / "queue"
@@ -242,8 +253,34 @@ def serve_command(port: int, runners: int, state: Path | None) -> int:
         click.echo("export FAL_KEY=any")
         sys.stdout.flush()
 
-    run.serve(port=port, state=folder, runners=runners, on_ready=ready)
+    def planned(plan: FaultPlan) -> None:
+        _say(f"what goes wrong, by {faults}, seed {plan.seed} (the same seed, the same faults):")
+        rows = list(plan.rows())
+        for name, often, meaning in rows:
+            _say(f"  {name:<{max(len(row[0]) for row in rows)}}  {often:>6}  {meaning}")
+        if not rows:
+            _say("  nothing")
+
+    run.serve(port=port, state=folder, runners=runners, on_ready=ready, faults=faults, on_plan=planned)
     return 0
+
+
+@cli.command("doctor")
+@options("state", "local", "json", "outputs", "history_delay")
+def doctor_command(**flags: Any) -> int:
+    """Say whether everything that a run needs is there and well. Pays nothing, changes nothing.
+
+    A line for each thing: ok, a note worth knowing, or a trouble that keeps a run from its work (exit code 4), with
+    what was found and what to do. Also while a run goes on. With --local, fal is left out.
+    """
+    settings = _settings(flags)
+    findings = doctor.examine(settings)
+    if settings.json:
+        _print_json([documents.finding_of(finding) for finding in findings])
+    else:
+        _print(words.finding_line(finding) for finding in findings)
+        _say(words.findings_summary(findings))
+    return EXIT_STOPPED if any(finding.verdict is doctor.Verdict.TROUBLE for finding in findings) else 0
 
 
 @cli.command("completion")

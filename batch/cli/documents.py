@@ -6,13 +6,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from batch.doctor import Finding
 from batch.errors import FalBatchError, ManifestError
 from batch.ledger import CampaignTotals, JobLine
 from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import OPTIONS, Settings
 from batch.views import Quote, StatusReport
 
-__all__ = ["call_off_of", "error_of", "job_of", "plan_of", "reconciled_of", "run_of", "settings_of", "status_of"]
+__all__ = [
+    "call_off_of",
+    "error_of",
+    "finding_of",
+    "job_of",
+    "plan_of",
+    "reconciled_of",
+    "run_of",
+    "settings_of",
+    "status_of",
+]
 
 
 def plan_of(quote: Quote) -> dict[str, Any]:
@@ -86,12 +97,14 @@ def call_off_of(found: CallOff) -> dict[str, Any]:
 
 
 def reconciled_of(found: Reconciled) -> dict[str, Any]:
+    findings = [one.finding for one in found.judged]
     return {
-        "before": found.before,
-        "adopted": found.adopted,
-        "absent": found.absent,
-        "in_doubt": len(found.lines),
-        "lines": list(found.lines),
+        "attempts": [dataclasses.asdict(one) for one in found.judged],
+        "found": findings.count("found"),
+        "absent": findings.count("absent"),
+        "in_doubt": findings.count("in_doubt"),
+        "due_at": found.due_at,
+        "exit_code": found.exit_code,
     }
 
 
@@ -103,6 +116,15 @@ def settings_of(settings: Settings) -> list[dict[str, Any]]:
     ]
     is_set = settings.key is not None
     return [*lines, {"name": "key", "value": "set" if is_set else "not set", "source": settings.sources["key"]}]
+
+
+def finding_of(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "verdict": finding.verdict.value,
+        "found": finding.found,
+        "advice": finding.advice,
+    }
 
 
 def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:

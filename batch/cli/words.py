@@ -13,8 +13,8 @@ from batch.budget import usd
 from batch.cli.options import typed
 from batch.doctor import Finding, Verdict
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
-from batch.ledger import CampaignTotals, JobLine, Planned
-from batch.run import CallOff, RunReport
+from batch.ledger import CampaignTotals, JobLine, Judged, Planned
+from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import Settings
 from batch.states import State
 from batch.views import Quote, SampleRequest, StatusReport
@@ -30,6 +30,7 @@ __all__ = [
     "jobs_header",
     "manifest_error_lines",
     "plan_lines",
+    "reconciled_lines",
     "status_lines",
     "summary",
 ]
@@ -284,6 +285,33 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
     if report.exit_code == EXIT_FAILED:
         return [f"to try the failed ones again: {retry}"]
     return []
+
+
+def reconciled_lines(found: Reconciled) -> list[str]:
+    """A table of what was in doubt, and what is known of it now."""
+    if not found.judged:
+        return ["nothing is in doubt"]
+    lines = [f"{'row':<20} {'id':<20} {'submitted':<17} {'price':>9}  what fal's history says"]
+    for one in found.judged:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.submitted_at))
+        name = f"{one.address:<20} {one.row_id:<20} {when:<17} {usd(one.price_micros):>9}"
+        lines.append(f"{name}  {_finding(one)}")
+    if found.due_at is not None:
+        due = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.due_at))
+        lines.append(f"the same command can settle more from {due} on (--wait waits for it)")
+    return lines
+
+
+def _finding(one: Judged) -> str:
+    if one.finding == "found" and one.was_given_up:
+        return f"taken after all, as {one.request_id}: paid twice, and saved beside the other"
+    told = {
+        "found": f"taken, as {one.request_id}: `run` saves it",
+        "absent": "never taken: free of charge" + ("" if one.was_given_up else "; `run` submits it again"),
+        "given_up": "given up; nothing known of it yet",
+        "in_doubt": f"still in doubt: {one.why or 'its answer was not seen'}",
+    }
+    return told[one.finding]
 
 
 def call_off_lines(found: CallOff) -> list[str]:

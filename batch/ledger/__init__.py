@@ -9,7 +9,17 @@ from batch.ledger.compare import Comparison, compare
 from batch.ledger.lock import at_work
 from batch.ledger.read import LedgerReader, open_reader
 from batch.ledger.schema import LEDGER_NAME
-from batch.ledger.values import CampaignTotals, JobLine, Missing, OpenJob, Placement, Planned, RowResult, Superseded
+from batch.ledger.values import (
+    CampaignTotals,
+    JobLine,
+    Judged,
+    Missing,
+    OpenJob,
+    Placement,
+    Planned,
+    RowResult,
+    Superseded,
+)
 from batch.ledger.write import Ledger, open_ledger
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "CampaignTotals",
     "Comparison",
     "JobLine",
+    "Judged",
     "Ledger",
     "LedgerReader",
     "Missing",

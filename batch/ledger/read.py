@@ -18,6 +18,7 @@ from batch.ledger.values import (
     TO_SUBMIT,
     CampaignTotals,
     JobLine,
+    Judged,
     Known,
     OpenJob,
     Placement,
@@ -25,6 +26,7 @@ from batch.ledger.values import (
     RowResult,
     attempt_of,
     job_line_of,
+    judged_of,
     open_job_of,
     placement_of,
     seed_of,
@@ -327,6 +329,14 @@ class LedgerReader:
             "rows": json.dumps(list(row_ids)),
         }
         return (job_line_of(row) for row in self._db.execute(query, names))
+
+    def judged(self, attempts: Sequence[Attempt]) -> list[Judged]:
+        """What became of attempts that were in doubt or given up, in the order given; each under its row's name."""
+        query = """SELECT attempt.*, campaign.name, row.address, row.row_id, job.message AS job_message
+            FROM attempt JOIN job ON job.id = attempt.job_id JOIN campaign ON campaign.id = attempt.campaign_id
+            JOIN row ON row.job_id = job.id AND row.campaign_id = attempt.campaign_id
+            WHERE attempt.id = ? ORDER BY row.reading DESC, row.position LIMIT 1"""
+        return [judged_of(self._db.execute(query, (attempt.id,)).fetchone()) for attempt in attempts]
 
     def job_line(self, campaign_id: int, job_id: int) -> JobLine:
         """One job under the name of the row that its files are named after."""

@@ -15,6 +15,7 @@ __all__ = [
     "TO_SUBMIT",
     "CampaignTotals",
     "JobLine",
+    "Judged",
     "Known",
     "Missing",
     "OpenJob",
@@ -24,6 +25,7 @@ __all__ = [
     "Superseded",
     "attempt_of",
     "job_line_of",
+    "judged_of",
     "open_job_of",
     "placement_of",
     "seed_of",
@@ -201,6 +203,27 @@ class JobLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An attempt that was in doubt or given up, and what is known of it now.
+
+    `finding` is `found`, `absent` (never taken, free of charge), `in_doubt`, or `given_up` (nothing known of it yet);
+    `was_given_up` where its job has gone on without it: then `found` means paid twice. Times are seconds since 1970.
+    """
+
+    attempt_id: int
+    campaign: str
+    address: str
+    row_id: str
+    number: int
+    submitted_at: float
+    price_micros: int | None
+    finding: str
+    was_given_up: bool
+    request_id: str | None
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """A row whose job is fetched but whose own name not every file has yet, and all the files to link to."""
 
@@ -323,6 +346,29 @@ def job_line_of(row: sqlite3.Row) -> JobLine:
 def urls_of(row: sqlite3.Row) -> tuple[str, ...]:
     """Where fal has the files of the result, for as long as it keeps them."""
     return tuple(ref.url for ref in file_refs(json.loads(row["result"]))) if row["result"] else ()
+
+
+def judged_of(row: sqlite3.Row) -> Judged:
+    was_given_up = row["end_event"] == "given_up"
+    if row["request_id"] is not None:
+        finding = "found"
+    elif row["witness"] == "absent" or row["end_event"] == "proved_absent":
+        finding = "absent"
+    else:
+        finding = "given_up" if was_given_up else "in_doubt"
+    return Judged(
+        attempt_id=row["id"],
+        campaign=row["name"],
+        address=row["address"],
+        row_id=row["row_id"],
+        number=row["number"],
+        submitted_at=row["submitting_at"],
+        price_micros=row["price_micros"],
+        finding=finding,
+        was_given_up=was_given_up,
+        request_id=row["request_id"],
+        why=row["job_message"] if finding == "in_doubt" else None,
+    )
 
 
 def seed_of(row: sqlite3.Row) -> int | None:

@@ -145,8 +145,12 @@ class Scheduler:
                 self._ledger.given_up(attempt, why="given up by `retry --in-doubt`")
 
     async def reconcile(self) -> None:
-        """Ask about the attempts in doubt and those that were given up, once; save what was paid for twice."""
+        """Ask about the attempts in doubt and those that were given up, once, or with `waits_for_proof` until every one
+        is settled that time can settle; save what was paid for twice."""
         await self._doubts.reconcile(is_at_rest=True)
+        while self._options.waits_for_proof and (moment := self._next_answer()) is not None:
+            await anyio.sleep(max(LOOK_AGAIN_S, moment - self._clock()))
+            await self._doubts.reconcile(is_at_rest=True)
         await self._witnesses.follow()
 
     def interrupt(self, kind: StopKind, message: str) -> None:
