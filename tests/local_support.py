@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,17 +145,30 @@ async def local_queue(state: Path, **options: Any) -> AsyncIterator[Local]:
 _SERVE = """
 import sys
 from pathlib import Path
-from batch.local import serve
-serve(port=0, state=Path(sys.argv[1]), runners=int(sys.argv[2]), on_ready=lambda url: print(url, flush=True))
+from batch.local import read_plan, serve
+serve(
+    port=0,
+    state=Path(sys.argv[1]),
+    runners=int(sys.argv[2]),
+    on_ready=lambda url: print(url, flush=True),
+    faults=read_plan(sys.argv[3]),
+)
 """
 
 
 @contextmanager
-def served(state: Path, *, runners: int = 2) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The queue in a process of its own: its base URL and the process."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(state), str(runners)], stdout=subprocess.PIPE, text=True
-    )
+def served(
+    state: Path, *, runners: int = 2, faults: Path | str = "/dev/null", said: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The queue in a process of its own: its base URL and the process. What it says on stderr goes to `said`."""
+    with ExitStack() as files:
+        stderr = None if said is None else files.enter_context(said.open("w", encoding="utf-8"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, str(state), str(runners), str(faults)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

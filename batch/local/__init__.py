@@ -1,4 +1,4 @@
-"""The queue inside the program: fal's protocol, rendering real preview clips from the pictures, and faults on purpose."""
+"""The queue inside the program: it speaks fal's protocol, renders real preview clips, and can go wrong on purpose."""
 
 from batch.local.fault_file import PlanError, parsed_plan, read_plan
 from batch.local.faults import NO_FAULTS, FaultPlan, drawn_plan

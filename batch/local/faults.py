@@ -212,7 +212,7 @@ def _calls(section: str, table: Iterable[tuple[str, str, Mapping[str, Option]]])
 def _asking(table: Sequence[tuple[str, str, Mapping[str, Option]]]) -> Iterator[tuple[str, str, Mapping[str, Option]]]:
     """The same faults in the words of a call that only asks: there is nothing to be done or not done."""
     for name, means, options in table:
-        yield name, means.removeprefix("done; ").replace("; not done", "").replace(", not done", ""), options
+        yield name, means.removeprefix("not ").removeprefix("done; "), options
 
 
 def _requests(section: str, group: str, table: Sequence[tuple[str, str, Mapping[str, Option], bool]]) -> list[Kind]:
@@ -238,10 +238,10 @@ def _switches(section: str, table: Sequence[tuple[str, str, Unit]]) -> list[Kind
 
 
 _EITHER: Sequence[tuple[str, str, Mapping[str, Option]]] = (
-    ("reset", "connection reset before anything is read; not done", {}),
+    ("reset", "not done; connection reset before anything is read", {}),
     (
         "too_many",
-        "429, not done; {with_retry_after} of them say Retry-After: {retry_after}",
+        "not done; 429, with Retry-After: {retry_after} in {with_retry_after} of them",
         {"retry_after": _seconds(5.0), "with_retry_after": Option(unit=Unit.SHARE, default=0.5)},
     ),
 )
@@ -261,9 +261,9 @@ _OF_WRITES: Sequence[tuple[str, str, Mapping[str, Option]]] = (
     ("answer_lost", "done; connection reset before a byte of the answer", {}),
     ("hang_before", "not done; no answer for {for}, then the connection is closed", {"for": _HANG}),
     ("hang_after", "done; no answer for {for}, then the right one", {"for": _HANG}),
-    ("gateway_before", "nginx HTML {codes}; not done", {"codes": _GATEWAY_CODES}),
+    ("gateway_before", "not done; nginx HTML {codes}", {"codes": _GATEWAY_CODES}),
     ("gateway_after", "done; nginx HTML {codes}", {"codes": _GATEWAY_CODES}),
-    ("error_before", "JSON {codes}; not done", {"codes": _SERVER_CODES}),
+    ("error_before", "not done; JSON {codes}", {"codes": _SERVER_CODES}),
     (
         "error_after",
         "done; JSON {codes}; x-fal-request-id in {with_request_id} of them",
