@@ -23,7 +23,7 @@ from batch.cli.progress import Bar
 from batch.ledger import Ledger
 from batch.states import State
 
-COMMANDS = ["plan", "run", "retry", "status", "jobs", "cancel", "reconcile", "export", "serve", "completion"]
+COMMANDS = ["plan", "run", "retry", "status", "jobs", "cancel", "reconcile", "export", "serve", "doctor", "completion"]
 ON_A_MANIFEST = ["plan", "run", "retry", "export"]
 SHEET = (
     "id,prompt,image_url\nsea,waves roll in,https://example.com/sea.jpg\nsky,clouds pass,https://example.com/sky.jpg\n"

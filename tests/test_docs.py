@@ -79,6 +79,12 @@ def test_reconcile(call: Call, sheet: Path) -> None:
     assert documented("reconcile") == set(printed(call, "reconcile", str(sheet), key="id:secret"))
 
 
+def test_the_doctor(call: Call) -> None:
+    for finding in printed(call, "doctor", "--local"):
+        assert documented("doctor") == set(finding)
+        assert finding["verdict"] in {"ok", "note", "trouble"}
+
+
 def test_a_refused_manifest(call: Call, sheet: Path) -> None:
     sheet.write_text("id,prompt,image_url\na,,\n")
     found = printed(call, "plan", str(sheet))

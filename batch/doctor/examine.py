@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.parse
 
-from batch.doctor import at_fal, machine, remembered
 from batch.doctor.findings import Check, Finding, World, asked
 from batch.settings import Settings
 
@@ -23,6 +22,8 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
 async def examined(settings: Settings, world: World) -> tuple[Finding, ...]:
     """The same in a given world; the checks go on at the same time, each under its own deadline."""
     import anyio
+
+    from batch.doctor import at_fal, machine, remembered  # late: nobody else on the command line needs them
 
     ledger = remembered.Ledger(folder=settings.state)
     checks = [

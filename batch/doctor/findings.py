@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +65,8 @@ async def _in_thread(func: Callable[..., Any], *args: Any) -> Any:
 
 
 def _free_bytes(folder: Path) -> int:
+    import shutil
+
     return shutil.disk_usage(folder).free
 
 

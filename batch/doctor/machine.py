@@ -107,7 +107,6 @@ def _folder(folder: Path, flag: str) -> Said:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"\0" * TRIED_BYTES)
             file.flush()
-            os.fsync(file.fileno())
     except OSError as exc:
         return trouble(
             f"{there} cannot be written: {exc.strerror or exc}", f"make it writable, or name another folder with {flag}"

@@ -124,9 +124,10 @@ class LedgerCheck(LedgerReader):
         return {State(row[0]): row[1] for row in self._db.execute("SELECT state, count(*) FROM job GROUP BY state")}
 
     def unfetched(self) -> int:
-        """Jobs that fal has completed and whose files are not saved."""
-        query = "SELECT count(*) FROM job WHERE state = 'completed' OR (state = 'submitted' AND fal_status = :done)"
-        return int(self._db.execute(query, {"done": "COMPLETED"}).fetchone()[0])
+        """Results that fal has completed and whose files are not saved, those of submits that were given up too."""
+        query = """SELECT (SELECT count(*) FROM attempt WHERE end_event = 'given_up' AND witness = 'paid') + (
+              SELECT count(*) FROM job WHERE state = 'completed' OR (state = 'submitted' AND fal_status = 'COMPLETED'))"""
+        return int(self._db.execute(query).fetchone()[0])
 
     def broken(self) -> list[Broken]:
         """The rules that do not hold."""
