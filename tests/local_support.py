@@ -19,7 +19,7 @@ import trio
 import trio.testing
 from PIL import Image, ImageDraw
 
-from batch.local import LocalQueue, open_queue
+from batch.local import FaultPlan, LocalQueue, open_queue, parsed_plan
 
 ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
 APP = "fal-ai/bytedance"
@@ -58,6 +58,17 @@ def wanted(**fields: Any) -> dict[str, Any]:
         "seed": 7,
         **fields,
     }
+
+
+def plan(text: str) -> FaultPlan:
+    """A fault plan from its text."""
+    return parsed_plan(text, "plan.yaml")
+
+
+def hits(of: FaultPlan, group: str, count: int = 400) -> list[str | None]:
+    """What a plan does to the first calls (or requests) of a group."""
+    strikes = (of.strike(group, number) for number in range(1, count + 1))
+    return [None if strike is None else strike.fault.kind.name for strike in strikes]
 
 
 def stub_render(_request: Mapping[str, Any], _picture: bytes, out: Path) -> None:
