@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from batch.ledger import CampaignTotals, Ledger
@@ -62,6 +64,7 @@ async def run_line(
     clock: Callable[[], float],
     rng: random.Random,
     run_blocking: RunBlocking,
+    free_bytes: Callable[[], int],
     progress: Progress,
     on_ready: Callable[[Any], None] = lambda scheduler: None,
     only_reconcile: bool = False,
@@ -112,6 +115,7 @@ async def run_line(
         rng=rng,
         run_blocking=run_blocking,
         progress=progress,
+        free_bytes=free_bytes,
     )
     on_ready(scheduler)
     try:
@@ -219,7 +223,12 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
     """What a real run passes to `run_line`: clock, chance, threads, transports to fal or to the queue inside."""
     from batch import fal
 
-    world: dict[str, Any] = {"clock": time.time, "rng": random.Random(), "run_blocking": _run_in_thread}
+    world: dict[str, Any] = {
+        "clock": time.time,
+        "rng": random.Random(),
+        "run_blocking": _run_in_thread,
+        "free_bytes": partial(_free_bytes, settings.outputs),
+    }
     if not settings.local:
         is_here = is_loopback(settings.queue_url)
         submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_here)
@@ -233,6 +242,12 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
         state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
     ) as queue:
         yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
+
+
+def _free_bytes(folder: Path) -> int:
+    """What the disk of the outputs has left, also before the folder is there. A question of microseconds."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 async def _run_in_thread(func: Callable[..., T], *args: Any) -> T:

@@ -517,6 +517,7 @@ class World:
         self.folder = folder
         self.state = folder / "state"
         self.wall = EPOCH
+        self.free_bytes = 100 * 2**30  # on the disk of the outputs
         self.wire = Wire(self.now)
         self.runners = runners
         self._seed = seed
@@ -712,6 +713,7 @@ class World:
                 clock=self.now,
                 rng=random.Random(self._seed),
                 run_blocking=run_blocking,
+                free_bytes=lambda: self.free_bytes,
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,

@@ -234,6 +234,22 @@ class DueReader(LedgerReader):
             WHERE attempt.campaign_id = ? AND attempt.witness IN ('found', 'paid') ORDER BY attempt.id"""
         return [open_job_of(row) for row in self._db.execute(query, (campaign_id,))]
 
+    def endpoints_to_submit(self, campaign_id: int) -> set[str]:
+        """The endpoints that have jobs to submit."""
+        query = f"SELECT DISTINCT endpoint FROM job WHERE state IN ('planned', 'waiting') AND {WANTED}"
+        return {row[0] for row in self._db.execute(query, self._names(campaign_id, ()))}
+
+    def unsaved_count(self) -> int:
+        """How many accepted jobs of the whole ledger have no files yet."""
+        return int(self._db.execute(f"SELECT count(*) FROM job WHERE {_FOLLOWING}").fetchone()[0])
+
+    def mean_file_bytes(self) -> int | None:
+        """Of the files saved last; None while there are none."""
+        query = """SELECT avg(size_bytes) FROM
+            (SELECT size_bytes FROM artifact WHERE saved_at IS NOT NULL ORDER BY id DESC LIMIT 100)"""
+        mean = self._db.execute(query).fetchone()[0]
+        return None if mean is None else int(mean)
+
     def states_of(self, job_ids: Sequence[int]) -> dict[State, int]:
         """How many of these jobs stand where."""
         query = "SELECT state, count(*) FROM job WHERE id IN (SELECT value FROM json_each(?)) GROUP BY 1"

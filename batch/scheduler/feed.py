@@ -52,6 +52,7 @@ class Scheduler:
         rng: random.Random,
         run_blocking: Callable[..., Awaitable[Any]],
         progress: Progress,
+        free_bytes: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._saver = saver
@@ -79,6 +80,7 @@ class Scheduler:
             clock=clock,
             run_blocking=run_blocking,
             doubted=lambda: self._doubts.doubted(),
+            free_bytes=free_bytes,
         )
         self._doubts = Doubts(
             ledger=ledger,

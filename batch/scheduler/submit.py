@@ -19,6 +19,10 @@ from batch.scheduler.options import RunOptions, StopKind
 
 __all__ = ["Submitter"]
 
+FILE_BYTES_ASSUMED = 32 * 2**20  # while none was saved; 12 s of 1080p are some 15 MB
+FREE_BYTES_LEFT = 256 * 2**20  # for the ledger, and for others
+FREE_BYTES_PLENTY = 8 * 2**30  # above this nothing is counted
+
 KEEP_PAUSES_S = (0.2, 0.5, 1.0)  # with SQLite's own patience before each, less than a run has to leave
 UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the run of the job that uses it
 
@@ -42,6 +46,7 @@ class Submitter:
         clock: Callable[[], float],
         run_blocking: Callable[..., Awaitable[Any]],
         doubted: Callable[[], None],
+        free_bytes: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._fal = fal
@@ -51,6 +56,8 @@ class Submitter:
         self._clock = clock
         self._run_blocking = run_blocking
         self._doubted = doubted
+        self._free_bytes = free_bytes
+        self._closed: dict[str, str] = {}  # endpoints that fal does not know, and its words
         self._uploading: dict[str, anyio.Lock] = {}
         self._asking_the_time = anyio.Lock()
         self._has_asked_the_time = False
@@ -61,9 +68,13 @@ class Submitter:
 
     async def submit(self, job: OpenJob) -> bool:
         """Upload what the job sends, claim it, POST it once. Whether fal took it."""
+        if job.endpoint in self._closed:
+            self._leave_out(job, self._closed[job.endpoint])
+            return False
         body = await self._body(job)
         if body is not None and self._fal.told_clock_offset_s is None:
             await self._learn_the_time(job.endpoint)
+        self._stop_before_the_disk_is_full()
         if not self._gate.may_claim(job.id) or body is None:
             return False
         attempt = self._ledger.claimed(
@@ -108,6 +119,18 @@ class Submitter:
         self._gate.got_through()
         return True
 
+    def _stop_before_the_disk_is_full(self) -> None:
+        """Submitting stops before saving would: what is at fal must still find room."""
+        free = self._free_bytes()
+        if not self._options.downloads or free >= FREE_BYTES_PLENTY:
+            return
+        unsaved = self._ledger.unsaved_count() + len(self.posting) + 1
+        each = self._ledger.mean_file_bytes() or FILE_BYTES_ASSUMED
+        if free < FREE_BYTES_LEFT + unsaved * each:
+            free_mb, needed_mb = free // 2**20, unsaved * each // 2**20
+            message = f"the disk has {free_mb:,} MB left, and what is at fal needs about {needed_mb:,}; make room"
+            self._gate.stop_submitting(StopKind.TROUBLE, "disk_full", message)
+
     async def _keep(self, attempt: Attempt, ticket: Ticket) -> None:
         """Commit the request_id, and try again for a while when the file is not to be written: it is worth a video."""
         with anyio.CancelScope(shield=True):
@@ -129,7 +152,8 @@ class Submitter:
         elif exc.action is Action.STOP_RUN:
             self._gate.not_taken()
             self._ledger.released(attempt, cause=exc.cause, message=exc.message)
-            self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
+            if exc.cause != "endpoint_unknown" or not self._close_endpoint(attempt, exc.message):
+                self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
         elif exc.action is Action.FAIL_JOB:
             self._ledger.refused(attempt, cause=exc.cause, message=exc.message)
             self._gate.failed(attempt.job_id, exc.cause)
@@ -137,6 +161,12 @@ class Submitter:
             self._ledger.doubted(attempt, cause=exc.cause, message=exc.message, seen_request_id=exc.request_id)
             self._gate.hold(exc)  # what lost one answer may lose the next: a sheet must not be paid blindly
             self._doubted()
+
+    def _close_endpoint(self, attempt: Attempt, message: str) -> bool:
+        """Leave the rows of an endpoint that fal does not know for another day; whether others are left to submit."""
+        self._closed[attempt.endpoint] = f"{attempt.endpoint}: {message}"
+        self._leave_out(self._ledger.job(attempt.job_id), self._closed[attempt.endpoint])
+        return bool(self._ledger.endpoints_to_submit(self._campaign_id) - set(self._closed))
 
     async def _learn_the_time(self, endpoint: str) -> None:
         """Have fal's clock before the first claim: a lost submit is proved absent by it. One free call in a run at

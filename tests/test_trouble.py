@@ -1,0 +1,67 @@
+"""Trouble of a whole run is not trouble of its rows: an unknown endpoint, a disk that fills up."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from line_support import World, always, answers, shot
+
+from batch.endpoints import DEFAULT_ENDPOINT
+
+OTHER = "fal-ai/other/image-to-video"
+UNKNOWN = answers(404, {"detail": 'Application "other" not found'})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    name = DEFAULT_ENDPOINT.replace("/", "__") + ".json"
+    text = resources.files("batch.endpoints").joinpath("data", name).read_text(encoding="utf-8")
+    pinned = made.state / "endpoints" / (OTHER.replace("/", "__") + ".json")
+    pinned.parent.mkdir(parents=True)
+    pinned.write_text(text.replace(DEFAULT_ENDPOINT, OTHER))
+    assert json.loads(pinned.read_text())
+    return made
+
+
+def test_an_endpoint_that_fal_does_not_know_leaves_its_rows_and_the_others_go_on(world: World) -> None:
+    names = [shot(f"s{n}", 1, endpoint=OTHER if n % 2 else "") for n in range(6)]
+    faults = [always("submit", UNKNOWN, of=f"s{n}") for n in (1, 3, 5)]
+    ran = world.run(*names, faults=faults, concurrency="1")
+    assert ran.states == {f"s{n}": "planned" if n % 2 else "fetched" for n in range(6)}
+    assert (ran.exit_code, ran.stop, sum(ran.sent.get(f"s{n}", 0) for n in (1, 3, 5))) == (4, None, 1)
+    assert any(note.startswith(f"3 not submitted: {OTHER}: ") for note in ran.notes)
+    ran = world.again()
+    assert (ran.exit_code, set(ran.states.values())) == (0, {"fetched"})
+
+
+def test_the_only_endpoint_unknown_stops_the_run_at_once(world: World) -> None:
+    ran = world.run(*(shot(f"s{n}", 1) for n in range(9)), faults=[always("submit", UNKNOWN)], concurrency="1")
+    assert (ran.exit_code, ran.stop, sum(ran.sent.values())) == (4, "endpoint_unknown", 2)  # what was under way
+    assert set(ran.states.values()) == {"planned"}
+
+
+def test_submitting_stops_before_the_disk_is_too_full_for_what_is_at_fal(world: World) -> None:
+    world.run(shot("a", 1))
+    world.free_bytes = 256 * 2**20 - 1
+    ran = world.run(*(shot(name, 1) for name in "abc"))
+    assert (ran.exit_code, ran.stop, ran.sent) == (4, "disk_full", {})
+    world.free_bytes = 300 * 2**20
+    ran = world.again()
+    assert (ran.exit_code, ran.states) == (0, {"a": "fetched", "b": "fetched", "c": "fetched"})
+
+
+def test_a_disk_that_fills_up_in_the_middle_stops_submits_and_what_is_at_fal_is_saved(world: World) -> None:
+    world.free_bytes = 256 * 2**20 + 5 * 32 * 2**20  # room for five of unknown size
+    ran = world.run(*(shot(f"s{n}", 60) for n in range(20)), concurrency="16")
+    assert (ran.exit_code, ran.stop) == (4, "disk_full")
+    assert list(ran.states.values()).count("fetched") == sum(ran.accepted.values()) == 5
+
+
+def test_without_downloads_the_disk_is_no_concern(world: World) -> None:
+    world.free_bytes = 0
+    ran = world.run(shot("a", 1), no_download="yes")
+    assert (ran.exit_code, ran.states) == (0, {"a": "completed"})
