@@ -25,6 +25,7 @@ from test_cli import NOBODY, Call, call, sheet
 
 from batch.doctor import Finding, Verdict, World, examined, remembered
 from batch.doctor.findings import ok
+from batch.doctor.machine import FREE_BYTES_MIN
 from batch.doctor.remembered import BYTES_READ_MAX, LEDGER_S
 from batch.fal.probe import NO_REQUEST
 from batch.jobs import Outcome, Ticket
@@ -477,7 +478,7 @@ def test_who_holds_the_ledger_is_a_note_and_every_other_question_is_answered(tmp
     assert found["at work"].verdict is Verdict.NOTE
     assert f"`a test` (process {os.getpid()} on " in found["at work"].found
     assert {found[name].verdict for name in OF_THE_LEDGER if name != "at work"} == {Verdict.OK}
-    assert found["not saved yet"].found == "1 are paid for and not saved yet; a run is at it"
+    assert found["not saved yet"].found == "paid for and not saved yet: 1; a run is at it"
 
 
 def test_what_a_crash_left_is_told_with_what_goes_on(tmp_path: Path) -> None:
@@ -488,8 +489,19 @@ def test_what_a_crash_left_is_told_with_what_goes_on(tmp_path: Path) -> None:
     found = examine(settings_in(tmp_path))
     assert found["at work"].verdict is Verdict.OK
     assert (found["in doubt"].verdict, found["not saved yet"].verdict) == (Verdict.NOTE, Verdict.NOTE)
-    assert found["in doubt"].found.startswith("1 cut off in their submit")
+    assert found["in doubt"].found.startswith("1 cut off in the submit")
     assert "`fal-batch run MANIFEST`" in (found["not saved yet"].advice or "")
+
+
+def test_a_late_witness_is_paid_for_and_not_saved_either(tmp_path: Path) -> None:
+    with ledger_in(tmp_path) as ledger:
+        campaign_id = plan(ledger, 1)
+        attempt = bring_to(ledger, campaign_id, State.IN_DOUBT)
+        assert attempt is not None
+        ledger.given_up(attempt, why="the user said so")
+        assert examine(settings_in(tmp_path))["not saved yet"].found == "nothing that fal has completed is left to save"
+        write_sql(tmp_path, "UPDATE attempt SET witness = 'paid'")
+        assert examine(settings_in(tmp_path))["not saved yet"].found.startswith("paid for and not saved yet: 1")
 
 
 @pytest.mark.parametrize(
@@ -497,7 +509,7 @@ def test_what_a_crash_left_is_told_with_what_goes_on(tmp_path: Path) -> None:
     [
         (0.0, "2 in doubt, 2 later, the last from "),
         (60.0 + 60.0 + 600.0, "2 in doubt, 2 of them can be settled now"),
-        (30 * DAY_S, "2 in doubt, 2 are older than the 29 days"),
+        (30 * DAY_S, "2 in doubt, 2 older than the 29 days"),
     ],
 )
 def test_doubts_come_with_the_time_when_they_can_be_settled(tmp_path: Path, ago_s: float, words: str) -> None:
@@ -520,7 +532,7 @@ def test_doubts_come_with_the_time_when_they_can_be_settled(tmp_path: Path, ago_
     [
         (lambda path: path.write_bytes(b"a vi"), Verdict.TROUBLE, "outputs/r2.mp4 has 4 bytes of 7"),
         (lambda path: path.write_bytes(b"A video"), Verdict.TROUBLE, "outputs/r2.mp4 has other bytes"),
-        (lambda path: path.unlink(), Verdict.NOTE, "1 are not where they were saved (outputs/r2.mp4)"),
+        (lambda path: path.unlink(), Verdict.NOTE, "not where they were saved: 1 (outputs/r2.mp4)"),
     ],
     ids=["cut", "changed", "gone"],
 )
@@ -555,7 +567,7 @@ def test_of_many_files_the_newest_are_looked_at_and_it_says_so(tmp_path: Path) -
         SELECT 'p' || i, 'gone' || i, 'gone' || i, {columns} FROM artifact, n""",
     )
     files = examine(settings_in(tmp_path))["saved files"]
-    assert files.found.startswith("looked at the newest 1,000 of 1,101: 1,000 are not where they were saved (gone1100")
+    assert files.found.startswith("looked at the newest 1,000 of 1,101: not where they were saved: 1,000 (gone1100")
 
 
 # --- folders and disks ---
@@ -625,16 +637,17 @@ def test_where_there_are_no_hard_links_copies_are_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_trouble_for_the_ledger(tmp_path: Path) -> None:
+def test_a_full_disk_is_trouble(tmp_path: Path) -> None:
     found = examine(settings_in(tmp_path), world(free_bytes=lambda _folder: 1_000_000))
-    assert found["state disk"].verdict is Verdict.TROUBLE
+    assert found["state disk"].verdict is found["outputs disk"].verdict is Verdict.TROUBLE
     assert found["state disk"].found == "1.0 MB free for the ledger"
+    assert found["outputs disk"].found == "1.0 MB free for the files"
 
 
 @pytest.mark.parametrize(
     ("free", "verdict", "words"),
     [
-        (2_999, Verdict.TROUBLE, "not enough for what is paid for already"),
+        (2_999, Verdict.TROUBLE, "not enough for what is under way"),
         (4_999, Verdict.TROUBLE, "not enough for all that is planned"),
         (5_000, Verdict.OK, "about 5.0 kB to come (3 under way and 2 to submit, 1.0 kB each so far)"),
     ],
@@ -645,7 +658,7 @@ def test_room_is_held_against_what_is_still_to_come(tmp_path: Path, free: int, v
         save(ledger, campaign_id, b"x" * 1000)
         for state in (State.SUBMITTED, State.IN_DOUBT, State.COMPLETED):
             bring_to(ledger, campaign_id, state)
-    disk = examine(settings_in(tmp_path), world(free_bytes=lambda _folder: free))["outputs disk"]
+    disk = examine(settings_in(tmp_path), world(free_bytes=lambda _folder: FREE_BYTES_MIN + free))["outputs disk"]
     assert disk.verdict is verdict
     assert words in disk.found
 

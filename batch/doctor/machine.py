@@ -26,8 +26,10 @@ __all__ = ["checks"]
 
 QUICK_S = 5.0  # what needs no disk
 DISK_S = 10.0  # a network disk that takes longer to write a page will take longer at every step of a run
-STATE_FREE_BYTES_MIN = 200 * 1000 * 1000
-"""For the ledger: some kilobytes a job, with its input and its result; 200 MB are tens of thousands of jobs."""
+FREE_BYTES_MIN = 256 * 2**20
+"""What a run leaves free besides what is at fal: with less it submits nothing more. A ledger of 50,000 jobs fits."""
+
+MAKE_ROOM = "make room, or name another folder with --outputs"
 
 TRIED_BYTES = 4096  # a page: a full disk takes an empty file
 
@@ -145,13 +147,15 @@ def _hard_links(outputs: Path, world: World) -> Said:
 
 def _state_disk(state: Path, world: World) -> Said:
     free = world.free_bytes(_existing(state))
-    if free < STATE_FREE_BYTES_MIN:
+    if free < FREE_BYTES_MIN:
         return trouble(f"{_size(free)} free for the ledger", "make room: a ledger that cannot be written stops a run")
     return ok(f"{_size(free)} free for the ledger")
 
 
 def _outputs_disk(outputs: Path, world: World, ledger: Ledger) -> Said:
     free = world.free_bytes(_existing(outputs))
+    if free < FREE_BYTES_MIN:
+        return trouble(f"{_size(free)} free for the files", MAKE_ROOM)
     return ledger.answer(partial(_room, free), without=ok(f"{_size(free)} free; nothing is planned yet"))
 
 
@@ -165,9 +169,9 @@ def _room(free: int, ledger: LedgerCheck) -> Said:
         return note(f"{_size(free)} free for {jobs}; how large a file is shows when the first is saved", advice)
     under_way, in_all = (count * ahead.bytes_a_job for count in (ahead.in_flight, ahead.in_flight + ahead.to_submit))
     found = f"{_size(free)} free; about {_size(in_all)} to come ({jobs}, {_size(ahead.bytes_a_job)} each so far)"
-    if free < in_all:
-        which = "what is paid for already" if free < under_way else "all that is planned"
-        return trouble(f"{found}: not enough for {which}", "make room, or name another folder with --outputs")
+    if free < FREE_BYTES_MIN + in_all:
+        which = "what is under way" if free < FREE_BYTES_MIN + under_way else "all that is planned"
+        return trouble(f"{found}: not enough for {which}, with {_size(FREE_BYTES_MIN)} left over", MAKE_ROOM)
     return ok(found)
 
 

@@ -123,7 +123,7 @@ def _at_work(state: Path) -> Said:
 def _doubts(settings: Settings, world: World, ledger: LedgerCheck) -> Said:
     now = world.clock()
     cut_off = 0 if at_work(settings.state) else ledger.counts().get(State.SUBMITTING, 0)
-    left = f"{cut_off:,} cut off in their submit, which the next run takes as in doubt" if cut_off else ""
+    left = f"{cut_off:,} cut off in the submit, in doubt from the next run on" if cut_off else ""
     attempts = [attempt for attempt, _ in ledger.in_doubt()]
     if not attempts:
         return note(left, "`fal-batch run MANIFEST` looks for them") if left else ok("nothing is in doubt")
@@ -135,7 +135,7 @@ def _doubts(settings: Settings, world: World, ledger: LedgerCheck) -> Said:
         until = time.strftime("%Y-%m-%d %H:%M", time.localtime(due[-1]))
         parts.append(f"{len(due) - ready:,} later, the last from {until} on")
     if old:
-        parts.append(f"{old:,} are older than the 29 days that fal's history tells of")
+        parts.append(f"{old:,} older than the 29 days that fal's history tells of")
     advice = "`fal-batch run MANIFEST` or `reconcile` asks fal's history; `retry --in-doubt` may pay for them twice"
     return note(", ".join(part for part in (*parts, left) if part), advice)
 
@@ -144,7 +144,7 @@ def _unfetched(state: Path, ledger: LedgerCheck) -> Said:
     count = ledger.unfetched()
     if not count:
         return ok("nothing that fal has completed is left to save")
-    found = f"{count:,} are paid for and not saved yet"
+    found = f"paid for and not saved yet: {count:,}"
     if at_work(state):
         return ok(f"{found}; a run is at it")
     return note(found, "`fal-batch run MANIFEST` saves them; fal does not keep results for ever")
@@ -177,10 +177,10 @@ def _files(state: Path, ledger: LedgerCheck) -> Said:
 
 
 def _files_told(which: str, missing: list[str], changed: list[str]) -> Said:
-    absent = f"{len(missing):,} are not where they were saved ({_first(missing)})" if missing else ""
+    absent = f"not where they were saved: {len(missing):,} ({_first(missing)})" if missing else ""
     urls = "`fal-batch jobs MANIFEST --json` has the `urls` where fal keeps a file for a while"
     if changed:
-        found = f"looked at {which}: {len(changed):,} are not as they were saved ({_first(changed)})"
+        found = f"looked at {which}: not as they were saved: {len(changed):,} ({_first(changed)})"
         return trouble(f"{found}; {absent}" if absent else found, f"they are not paid for again by themselves; {urls}")
     if absent:
         return note(f"looked at {which}: {absent}", f"well if you moved them; else {urls}")

@@ -125,8 +125,9 @@ class LedgerCheck(LedgerReader):
 
     def unfetched(self) -> int:
         """Results that fal has completed and whose files are not saved, those of submits that were given up too."""
-        query = """SELECT (SELECT count(*) FROM attempt WHERE end_event = 'given_up' AND witness = 'paid') + (
-              SELECT count(*) FROM job WHERE state = 'completed' OR (state = 'submitted' AND fal_status = 'COMPLETED'))"""
+        jobs = "state = 'completed' OR (state = 'submitted' AND fal_status = 'COMPLETED')"
+        query = f"""SELECT (SELECT count(*) FROM job WHERE {jobs})
+            + (SELECT count(*) FROM attempt WHERE end_event = 'given_up' AND witness = 'paid')"""
         return int(self._db.execute(query).fetchone()[0])
 
     def broken(self) -> list[Broken]:
