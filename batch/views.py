@@ -207,16 +207,17 @@ def quote_of(
 
 
 def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:
-    """How long so many of the planned jobs will take, by the median of those seen; None where too few were seen."""
-    work_s = 0.0
-    for endpoint, count in planned.to_submit_by_endpoint.items():
-        seen = [] if reader is None else reader.durations_s(endpoint)
-        if len(seen) < DURATIONS_MIN:
-            return None
-        work_s += count * statistics.median(seen)
-    if not submits:
+    """How long so many of the planned jobs will take, by the median of those seen; None where too few were seen.
+
+    A job's price stands for its size: twice the seconds or the pixels cost twice as much, and take about twice as long.
+    """
+    if not submits or reader is None or planned.unpriced:
         return None
-    return work_s * submits / planned.to_submit / min(concurrency, max(submits, 1))
+    paces = [s / price for e in planned.to_submit_by_endpoint for s, price in reader.durations(e) if price]
+    if len(paces) < DURATIONS_MIN:
+        return None
+    work_s = statistics.median(paces) * planned.estimate_micros * submits / planned.to_submit
+    return work_s / min(concurrency, submits)
 
 
 def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:

@@ -115,11 +115,13 @@ class LedgerReader:
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
         return {State(row[0]): row[1] for row in self._db.execute(query, names)}
 
-    def durations_s(self, endpoint: str) -> list[float]:
-        """The last durations seen of an endpoint's jobs, from accepted to complete; the newest first."""
-        query = """SELECT attempt.ended_at - attempt.accepted_at FROM attempt JOIN job ON job.id = attempt.job_id
+    def durations(self, endpoint: str) -> list[tuple[float, int | None]]:
+        """The last durations seen of an endpoint's jobs, from accepted to complete, in seconds, each with the job's
+        price in micro-dollars; the newest first."""
+        query = """SELECT attempt.ended_at - attempt.accepted_at, attempt.price_micros
+            FROM attempt JOIN job ON job.id = attempt.job_id
             WHERE attempt.end_event = 'completed' AND job.endpoint = ? ORDER BY attempt.id DESC LIMIT ?"""
-        return [row[0] for row in self._db.execute(query, (endpoint, DURATIONS_MAX))]
+        return [(row[0], row[1]) for row in self._db.execute(query, (endpoint, DURATIONS_MAX))]
 
     def message(self, job_id: int) -> str | None:
         """What the ledger last noted about a job, in words."""
@@ -266,12 +268,13 @@ class LedgerReader:
         return int(self._db.execute(query, names).fetchone()[0])
 
     def check_campaign(self, name: str, manifest: Path) -> int | None:
-        """The number of the campaign, None where it is not there yet. InputError when it is another manifest's."""
+        """The number of the campaign, None where it is not there yet. InputError when it is another manifest's; one
+        whose file is gone was renamed."""
         found = self._db.execute("SELECT id, manifest, reading FROM campaign WHERE name = ?", (name,)).fetchone()
         if found is None:
             return None
-        if found["manifest"] != self.manifest_path(manifest) and found["reading"] > 0:
-            first = (self.folder / found["manifest"]).resolve()
+        first = (self.folder / found["manifest"]).resolve()
+        if found["manifest"] != self.manifest_path(manifest) and found["reading"] > 0 and first.exists():
             raise InputError(
                 f"the campaign {name!r} belongs to {first}, and this is {manifest}; "
                 "name this one with --campaign NAME (or `name:` in its YAML file)"

@@ -103,9 +103,15 @@ class Ledger(Steps):
         return made.lastrowid
 
     def plan(self, campaign_id: int, rows: Iterable[Row], *, cap_micros: int | None = None) -> Planned:
-        """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it.
+        """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it."""
+        with self.planning(campaign_id, rows, cap_micros=cap_micros) as planned:
+            return planned
 
-        Jobs already known keep their state; rows of an older reading stay, unwanted from now on.
+    @contextmanager
+    def planning(self, campaign_id: int, rows: Iterable[Row], *, cap_micros: int | None = None) -> Iterator[Planned]:
+        """A reading of the manifest, taken over when the body ends well, as if never read when it raises.
+
+        Jobs already known keep their state; rows of an older reading stay, unwanted from now on. The body may only ask.
         """
         before = self.newest()
         reading = self.reading(campaign_id) + 1
@@ -115,9 +121,9 @@ class Ledger(Steps):
                 for chunk in _chunks(rows, PLANNING_CHUNK):
                     self._plan_chunk(campaign_id, reading, chunk)
                 self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
+                yield self.planned(campaign_id, before=before, cap_micros=cap_micros)
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
-        return self.planned(campaign_id, before=before, cap_micros=cap_micros)
 
     def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:
         at = self._clock()
