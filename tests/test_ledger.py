@@ -459,6 +459,7 @@ def test_a_plan_counts_what_is_under_way_done_and_failed_apart(tmp_path: Path) -
 
 
 def test_a_campaign_name_belongs_to_one_manifest(tmp_path: Path) -> None:
+    (tmp_path / "shots.csv").touch()
     with opened(tmp_path) as ledger:
         first = ledger.campaign("shots", tmp_path / "shots.csv")
         ledger.plan(first, [make_row()])
@@ -478,9 +479,29 @@ def test_a_rejected_sheet_keeps_no_hold_on_the_name(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="row 3"):
             ledger.plan(first, rows())
         assert first == ledger.campaign("shots", tmp_path / "mended.csv")
+        (tmp_path / "mended.csv").touch()
         ledger.plan(first, [make_row()])
         with pytest.raises(InputError, match=r"mended\.csv"):
             ledger.campaign("shots", tmp_path / "shots.csv")
+
+
+def test_a_manifest_that_was_renamed_keeps_its_campaign(tmp_path: Path) -> None:
+    (tmp_path / "shots.csv").touch()
+    with opened(tmp_path) as ledger:
+        first = ledger.campaign("shots", tmp_path / "shots.csv")
+        ledger.plan(first, [make_row()])
+        (tmp_path / "shots.csv").rename(tmp_path / "moved.csv")
+        assert first == ledger.campaign("shots", tmp_path / "moved.csv")
+
+
+def test_a_plan_that_is_not_wanted_after_all_changes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row("a"))
+        before = tables(tmp_path)
+        with pytest.raises(KeyError), ledger.planning(1, [make_row("b")]) as planned:
+            assert (planned.new, planned.superseded.dropped) == (1, 1)
+            raise KeyError("no")
+        assert before == tables(tmp_path)
 
 
 def test_a_state_folder_moved_with_its_manifest_is_the_same_campaign(tmp_path: Path) -> None:
