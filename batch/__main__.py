@@ -1,6 +1,6 @@
 """`python -m batch` is `fal-batch`."""
 
-from batch.cli import main
+from batch.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from batch import line
+from batch import budget, line
 from batch.errors import InputError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
 from batch.reconcile import proof_due_at
@@ -43,6 +43,8 @@ __all__ = [
 
 Confirm = Callable[[Quote], bool]
 
+ROWS_TOLD_MAX = 5  # in a message
+
 
 class Progress(line.Progress, Protocol):
     """Who is told how a run goes, and may ask what a job is called."""
@@ -56,8 +58,8 @@ class Declined(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """Which jobs get a new attempt: failed and cancelled ones, of one cause or of some rows only where given, and with
-    `in_doubt` those in doubt too that fal's history does not show: they may then be paid twice."""
+    """Which jobs get a new attempt: failed and cancelled ones, or with `in_doubt` those in doubt that fal's history
+    does not show (they may then be paid twice); of one cause or of some rows only where given."""
 
     row_ids: tuple[str, ...] = ()
     cause: str | None = None
@@ -106,6 +108,18 @@ class Reconciled:
     exit_code: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a run is to do: `planned` are its counts, `retried` the failed jobs that get a new attempt and `given_up`
+    the attempts in doubt that are followed by one. A retry submits `only` these, and leaves the `rest`."""
+
+    planned: Planned
+    retried: tuple[int, ...] = ()
+    given_up: tuple[Attempt, ...] = ()
+    only: frozenset[int] | None = None
+    rest: int = 0
+
+
 def run(
     manifest_path: Path,
     settings: Settings,
@@ -115,7 +129,7 @@ def run(
     progress: Progress,
     again: Again | None = None,
 ) -> RunReport:
-    """Do the campaign, or go on with it; with `again`, jobs that ended badly are planned once more first.
+    """Do the campaign, or go on with it; with `again`, only what it names is submitted.
 
     InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Declined
     when `confirm` says no: then nothing is changed.
@@ -123,30 +137,32 @@ def run(
     manifest = load_manifest(manifest_path, settings)
     cap = cap_of(manifest, settings)
     is_first = not (settings.state / LEDGER_NAME).exists()
+    if is_first and settings.key is None and not settings.local:
+        for _ in manifest.rows():  # its mistakes come first; without a key it would only leave an empty ledger behind
+            pass
+        raise InputError(settings.no_key)
     with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
         campaign_id = ledger.campaign(manifest.name, manifest_path)
-        planned = ledger.plan(campaign_id, manifest.rows(), cap_micros=cap)
-        retried, given_up = _again(ledger, campaign_id, again)
-        planned = _with(planned, ledger, campaign_id, cap, [*retried, *(attempt.job_id for attempt in given_up)])
-        if cap is not None and planned.unpriced:
-            raise InputError(
-                f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept; "
-                "say with --price USD what one costs, or run without a cap"
-            )
+        if again is not None:
+            ledger.doubt_what_a_crash_left()
+        with ledger.planning(campaign_id, manifest.rows(), cap_micros=cap) as planned:
+            wanted = _wanted(ledger, campaign_id, planned, cap, again)
+            has_work = _has_work(ledger, campaign_id, wanted)
+            if has_work:
+                _check_means(settings, wanted.planned, cap)
+                price_of = _price_of(ledger, campaign_id, wanted)
+                quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
+                quote = replace(quote, is_first=is_first, retried=len(wanted.only or ()), rest=wanted.rest)
+                if wanted.planned.to_submit and not confirm(quote):
+                    raise Declined
         ending = None
-        if _has_work(ledger, campaign_id, planned):
-            if settings.key is None and not settings.local:
-                raise InputError(settings.no_key)
-            price_of = partial(ledger.dearest, campaign_id)
-            quote = quote_of(manifest, settings, planned, ledger, campaign_id, price_of=price_of)
-            if planned.to_submit and not confirm(replace(quote, is_first=is_first)):
-                raise Declined
-            for job_id in retried:
+        if has_work:
+            for job_id in wanted.retried:
                 ledger.retried(job_id)
             progress.opened(partial(ledger.job_line, campaign_id))
-            give_up = frozenset(attempt.id for attempt in given_up)
+            give_up = frozenset(attempt.id for attempt in wanted.given_up)
             ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress)
-        return _report(settings, ledger, campaign_id, manifest.name, planned, ending)
+        return _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
 
 
 def reconcile(manifest_path: Path | None, settings: Settings, *, command: str, progress: Progress) -> Reconciled:
@@ -242,6 +258,8 @@ def serve(
         local.serve(port=port, state=state, runners=runners, on_ready=on_ready, faults=plan)
     except (local.QueueBusy, local.PlanError) as exc:
         raise InputError(str(exc)) from exc
+    except FileExistsError as exc:
+        raise InputError(f"--state: {state} is no folder") from exc
     except OSError as exc:
         raise InputError(
             f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}; choose another with --port"
@@ -284,52 +302,92 @@ def _refuse_unknown(ledger: Ledger, campaign_id: int, row_ids: tuple[str, ...]) 
         raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
 
 
-def _again(ledger: Ledger, campaign_id: int, again: Again | None) -> tuple[list[int], list[Attempt]]:
-    """The jobs to plan again and the attempts to give up, as `again` says; nothing is changed yet."""
+def _wanted(ledger: Ledger, campaign_id: int, planned: Planned, cap: int | None, again: Again | None) -> _Wanted:
+    """What `again` names, or everything; nothing is changed yet."""
     if again is None:
-        return [], []
+        return _Wanted(planned=planned)
     _refuse_unknown(ledger, campaign_id, again.row_ids)
-    retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
-    if not again.in_doubt:
-        if not retried and (again.row_ids or again.cause):
-            causes = ", ".join(ledger.totals(campaign_id).failed_by_cause) or "none"
-            raise InputError(f"no failed job is meant by that; the causes of failures are: {causes}")
-        return retried, []
-    ledger.doubt_what_a_crash_left()
-    doubtful = [attempt for attempt, _ in ledger.in_doubt(campaign_id)]
-    if again.row_ids:
-        wanted = set(ledger.jobs_of_rows(campaign_id, again.row_ids))
-        doubtful = [attempt for attempt in doubtful if attempt.job_id in wanted]
-    return retried, doubtful
-
-
-def _with(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | None, job_ids: list[int]) -> Planned:
-    """The plan with these jobs submitted too."""
-    again = [ledger.job(job_id) for job_id in job_ids]
-    if not again:
-        return planned
-    prices = [job.price_micros for job in again]
-    known = [price for price in (*prices, planned.price_min_micros, planned.price_max_micros) if price is not None]
-    by_endpoint = dict(planned.to_submit_by_endpoint)
-    for job in again:
-        by_endpoint[job.endpoint] = by_endpoint.get(job.endpoint, 0) + 1
-    count = planned.to_submit + len(again)
-    return replace(
-        planned,
-        to_submit=count,
-        to_submit_by_endpoint=by_endpoint,
-        affordable=count if cap is None else ledger.affordable(campaign_id, cap, first=prices),
-        estimate_micros=planned.estimate_micros + sum(price or 0 for price in prices),
-        price_min_micros=min(known, default=None),
-        price_max_micros=max(known, default=None),
-        unpriced=planned.unpriced + prices.count(None),
+    retried: list[int] = []
+    given_up: list[Attempt] = []
+    if again.in_doubt:
+        named = set(ledger.jobs_of_rows(campaign_id, again.row_ids)) if again.row_ids else None
+        for attempt, _ in ledger.in_doubt(campaign_id):
+            has_cause = again.cause is None or ledger.job(attempt.job_id).cause == again.cause
+            if has_cause and (named is None or attempt.job_id in named):
+                given_up.append(attempt)
+    else:
+        retried = ledger.failed_jobs(campaign_id, cause=again.cause, row_ids=again.row_ids)
+    only = [*retried, *(attempt.job_id for attempt in given_up)]
+    if not only and (again.row_ids or again.cause):
+        raise InputError(_why_nothing(ledger, campaign_id, again))
+    return _Wanted(
+        planned=_narrowed(planned, ledger, campaign_id, cap, only),
+        retried=tuple(retried),
+        given_up=tuple(given_up),
+        only=frozenset(only),
+        rest=planned.to_submit,
     )
 
 
-def _has_work(ledger: Ledger, campaign_id: int, planned: Planned) -> bool:
+def _why_nothing(ledger: Ledger, campaign_id: int, again: Again) -> str:
+    kind = "in doubt" if again.in_doubt else "failed or cancelled"
+    if again.row_ids:
+        lines = ledger.jobs(campaign_id, row_ids=again.row_ids[:ROWS_TOLD_MAX])
+        told = "; ".join(f"{line.row_id} is {line.state.value.replace('_', ' ')}" for line in lines)
+        return f"nothing to retry: no job meant by that is {kind} ({told})"
+    causes = ", ".join(ledger.totals(campaign_id).failed_by_cause) or "none"
+    return f"nothing to retry: no job {kind} has the cause {again.cause!r}; the causes of failures are: {causes}"
+
+
+def _narrowed(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | None, job_ids: list[int]) -> Planned:
+    """The plan of a retry: these jobs are submitted, and nothing else."""
+    states = ledger.states_of(job_ids)
+    prices: list[int | None] = []
+    by_endpoint: dict[str, int] = {}
+    for endpoint, price in ledger.prices_of(job_ids):
+        prices.append(price)
+        by_endpoint[endpoint] = by_endpoint.get(endpoint, 0) + 1
+    known = [price for price in prices if price is not None]
+    room = None if cap is None else cap - ledger.exposure_micros(campaign_id)
+    return replace(
+        planned,
+        new=0,
+        changed=0,
+        under_way=planned.under_way - states.get(State.IN_DOUBT, 0),
+        failed=planned.failed - states.get(State.FAILED, 0),
+        cancelled=planned.cancelled - states.get(State.CANCELLED, 0),
+        to_submit=len(job_ids),
+        to_submit_by_endpoint=by_endpoint,
+        affordable=len(job_ids) if room is None else budget.affordable(prices, room),
+        estimate_micros=sum(known),
+        price_min_micros=min(known, default=None),
+        price_max_micros=max(known, default=None),
+        unpriced=prices.count(None),
+    )
+
+
+def _price_of(ledger: Ledger, campaign_id: int, wanted: _Wanted) -> Callable[[int], int]:
+    """The most that so many of the jobs cost."""
+    if wanted.only is None:
+        return partial(ledger.dearest, campaign_id)
+    return lambda count: count * (wanted.planned.price_max_micros or 0)
+
+
+def _check_means(settings: Settings, planned: Planned, cap: int | None) -> None:
+    """InputError where a key or a price is missing."""
+    if cap is not None and planned.unpriced:
+        raise InputError(
+            f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept; "
+            "say with --price USD what one costs, or run without a cap"
+        )
+    if settings.key is None and not settings.local:
+        raise InputError(settings.no_key)
+
+
+def _has_work(ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:
     """Whether anything is left that a run could do. When not, not one request is made."""
     totals = ledger.totals(campaign_id)
-    is_open = totals.superseded_open + totals.superseded_in_doubt + planned.to_submit + planned.under_way
+    is_open = totals.superseded_open + totals.superseded_in_doubt + wanted.planned.to_submit + wanted.planned.under_way
     given_up = bool(ledger.sought(campaign_id)) or bool(ledger.witnesses(campaign_id))
     return bool(is_open) or given_up or any(True for _ in ledger.missing(campaign_id))
 

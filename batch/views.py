@@ -27,7 +27,7 @@ from batch.ledger import (
     compare,
     open_reader,
 )
-from batch.settings import Settings
+from batch.settings import OPTIONS, Settings
 from batch.states import State
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ class Quote:
     `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `used_micros` is what
     counts under the cap already; `unit` is what the sheet's rows are (`row`, `picture`), `combinations` how many the
     matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has
-    to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. `requests` and
+    to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. A retry submits
+    the `retried` jobs alone, and leaves the `rest`. `requests` and
     `duplicates` are samples.
     """
 
@@ -101,6 +102,8 @@ class Quote:
     is_first: bool
     unit: str
     combinations: int
+    retried: int = 0
+    rest: int = 0
     requests: tuple[SampleRequest, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
 
@@ -123,13 +126,14 @@ class Exported:
 
     path: Path
     rows: int
+    saved: int
 
 
 def load_manifest(path: Path, settings: Settings) -> Manifest:
     """The manifest at `path`, its head read, as the settings want it read."""
     from batch import manifest
 
-    return manifest.load(
+    found = manifest.load(
         path,
         endpoint=settings.endpoint,
         carry=settings.carry,
@@ -137,18 +141,26 @@ def load_manifest(path: Path, settings: Settings) -> Manifest:
         price_micros=settings.price,
         pinned_dir=settings.state / "endpoints",
     )
+    is_typed = settings.sources["endpoint"] == OPTIONS["endpoint"].flag
+    if is_typed and found.endpoint != settings.endpoint:
+        raise InputError(f"--endpoint: {path} names its endpoint itself, {found.endpoint}; change it there")
+    return found
 
 
 def campaign_name(path: Path, settings: Settings) -> str:
     """The name that the ledger knows the manifest by."""
     from batch.manifest.name import campaign_name as name_of
 
-    return settings.campaign or name_of(path)
+    return (settings.campaign or name_of(path)).strip()
 
 
 def cap_of(manifest: Manifest, settings: Settings) -> int | None:
-    """The cap on the campaign: the setting's, else the manifest's own."""
-    return settings.max_cost if settings.max_cost is not None else manifest.max_cost_micros
+    """The cap on the campaign: the flag's; else the lower of the manifest's own and that of the environment or the
+    project file, which are about many campaigns."""
+    caps = [cap for cap in (settings.max_cost, manifest.max_cost_micros) if cap is not None]
+    if settings.max_cost is not None and settings.sources["max_cost"] == OPTIONS["max_cost"].flag:
+        return settings.max_cost
+    return min(caps, default=None)
 
 
 def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote:
@@ -159,7 +171,7 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     manifest = load_manifest(manifest_path, settings)
     reader = open_reader(settings.state)
     try:
-        campaign_id = None if reader is None else reader.check_campaign(manifest.name, manifest_path)
+        campaign_id = None if reader is None else _checked(reader, manifest, manifest_path)
         found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap_of(manifest, settings), first=requests)
         dearest = found.planned.price_max_micros or 0
         quote = quote_of(manifest, settings, found.planned, reader, campaign_id, price_of=lambda count: count * dearest)
@@ -171,6 +183,16 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     finally:
         if reader is not None:
             reader.close()
+
+
+def _checked(reader: LedgerReader, manifest: Manifest, path: Path) -> int | None:
+    """The campaign's number. Where its name is another manifest's, the mistakes of this one come first."""
+    try:
+        return reader.check_campaign(manifest.name, path)
+    except InputError:
+        for _ in manifest.rows():
+            pass
+        raise
 
 
 def quote_of(
@@ -293,10 +315,14 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
     reader = open_reader(settings.state)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 
+    saved = 0
+
     def result_of(row: Row) -> Result:
+        nonlocal saved
         found = None
         if reader is not None and campaign_id is not None:
             found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
+        saved += found is not None and found.state is State.FETCHED
         return _result(found, row, settings.state, out)
 
     try:
@@ -304,7 +330,7 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
     finally:
         if reader is not None:
             reader.close()
-    return Exported(path=out, rows=rows)
+    return Exported(path=out, rows=rows, saved=saved)
 
 
 def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:

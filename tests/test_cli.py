@@ -404,7 +404,7 @@ def test_what_stays_in_doubt_is_exit_code_5(call: Call, sheet: Path) -> None:
 
 def test_an_export_before_any_run_is_the_sheet_with_every_row_not_planned(call: Call, sheet: Path) -> None:
     said = call("export", str(sheet), "out.csv")
-    assert (said.code, said.out.strip()) == (0, "out.csv: 2 rows")
+    assert (said.code, said.out.strip()) == (0, "out.csv: 2 rows, 0 saved")
     text = (sheet.parent / "out.csv").read_text(encoding="utf-8-sig")
     assert text.splitlines()[0].startswith("id,prompt,image_url,result_state")
     assert text.count("not planned") == 2
@@ -412,7 +412,7 @@ def test_an_export_before_any_run_is_the_sheet_with_every_row_not_planned(call: 
 
 
 def test_an_export_as_json_names_the_file(call: Call, sheet: Path) -> None:
-    assert json.loads(call("export", str(sheet), "out.csv", "--json").out) == {"path": "out.csv", "rows": 2}
+    assert json.loads(call("export", str(sheet), "out.csv", "--json").out) == {"path": "out.csv", "rows": 2, "saved": 0}
 
 
 def test_an_export_never_writes_over_the_sheet_itself(call: Call, sheet: Path) -> None:
@@ -444,13 +444,20 @@ def test_a_state_that_is_no_folder_is_exit_code_2(call: Call, sheet: Path) -> No
     assert (said.code, said.err) == (2, f"error: --state: {sheet} is no folder\n")
 
 
-@pytest.mark.parametrize("words", [("sea",), ("--cause", "nope")])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sea",), "no job meant by that is failed or cancelled (sea is planned)"),
+        (("--in-doubt", "sky"), "no job meant by that is in doubt (sky is planned)"),
+        (("--cause", "nope"), "no job failed or cancelled has the cause 'nope'; the causes of failures are: none"),
+    ],
+)
 def test_a_retry_that_means_nothing_says_so_and_submits_nothing(
-    call: Call, sheet: Path, words: tuple[str, ...]
+    call: Call, sheet: Path, words: tuple[str, ...], told: str
 ) -> None:
     said = call("retry", str(sheet), *words, key="id:secret")
     assert said.code == 2
-    assert "no failed job is meant by that; the causes of failures are: none" in said.err
+    assert said.err == f"error: nothing to retry: {told}\n"
     assert attempts(sheet.parent) == []
 
 
@@ -508,3 +515,89 @@ def test_every_state_has_a_place_in_the_progress_bar() -> None:
     for state in State:
         bar.moved(1, state, state)
     assert set(bar._counts) == set(State)
+
+
+# --- what a run may spend ---
+
+
+def test_a_cap_of_the_environment_never_loosens_a_campaigns_own(
+    call: Call, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sheet.parent / "capped.yaml").write_text("rows: shots.csv\nmax_cost: 0.30\n")
+
+    def cap(*flags: str) -> int:
+        return int(json.loads(call("plan", "capped.yaml", "--json", *flags).out)["cap_micros"])
+
+    assert cap() == 300_000
+    monkeypatch.setenv("FAL_BATCH_MAX_COST", "100")
+    assert cap() == 300_000
+    monkeypatch.setenv("FAL_BATCH_MAX_COST", "0.20")
+    assert cap() == 200_000
+    assert cap("--max-cost", "5") == 5_000_000
+
+
+def test_an_endpoint_that_would_not_be_used_is_refused(call: Call, sheet: Path) -> None:
+    own = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
+    (sheet.parent / "own.yaml").write_text(f"rows: shots.csv\nendpoint: {own}\n")
+    assert call("plan", "own.yaml", "--endpoint", own).code == 0
+    said = call("plan", "own.yaml", "--endpoint", "fal-ai/cheaper/model")
+    assert said.code == 2
+    assert "--endpoint" in said.err
+
+
+def test_a_run_that_is_declined_leaves_the_ledger_as_it_was(
+    call: Call, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(sheet.parent, sheet)
+    before = jobs(sheet.parent), _table(sheet.parent, "row")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda text, err: False)
+    assert call("run", str(sheet), key="id:secret").code == 4
+    assert before == (jobs(sheet.parent), _table(sheet.parent, "row"))
+
+
+def test_a_first_run_without_a_key_leaves_nothing_behind(call: Call, sheet: Path) -> None:
+    said = call("run", str(sheet), "-y")
+    assert (said.code, said.err[:14]) == (2, "error: no key:")
+    assert [sheet] == list(sheet.parent.iterdir())
+
+
+def test_wrong_usage_as_json_is_a_document_too(call: Call, sheet: Path) -> None:
+    said = call("plan", str(sheet), "--bogus", "--json")
+    assert (said.code, json.loads(said.out)["exit_code"]) == (2, 2)
+
+
+def test_json_set_in_the_project_file_is_for_refusals_too(call: Call, sheet: Path) -> None:
+    (sheet.parent / "pyproject.toml").write_text("[tool.fal-batch]\njson = true\n")
+    sheet.write_text(BAD_SHEET)
+    assert json.loads(call("plan", str(sheet)).out)["count"] == 2
+
+
+def test_a_disk_that_is_full_is_no_fault_of_ours(sheet: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = f"{sys.executable} -m batch plan {sheet} > /dev/full"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=sheet.parent, timeout=60, check=False
+    )
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_fault(sheet: Path, closed: str) -> None:
+    command = f"{sys.executable} -m batch plan {sheet} {closed}"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=sheet.parent, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(sheet: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m batch status --settings | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=sheet.parent, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch.cli.progress import Bar, Hourly, Quiet, progress_for
-from batch.cli.words import count_of, duration, end_lines, job_line, plan_lines
+from batch.cli.words import count_of, duration, end_lines, job_line, plan_lines, question
 from batch.ledger import CampaignTotals, JobLine, Planned, Superseded
 from batch.run import RunReport
 from batch.scheduler import Ending, Stop, StopKind
@@ -160,7 +160,7 @@ def test_a_plan_says_how_its_rows_come_together(
         ({"price_min_micros": 600_000}, "  price        $0.6000 a job, up to $3.00 in all"),
         (
             {"price_min_micros": None, "price_max_micros": None, "unpriced": 6, "estimate_micros": 0},
-            "  price        not known a job, up to $0.00 in all, and 6 jobs without a known price (--price says one)",
+            "  price        that of 6 jobs is not known (--price says one)",
         ),
     ],
 )
@@ -226,7 +226,7 @@ def test_after_a_cap_the_command_to_go_on_has_room_for_all_that_is_left() -> Non
     ("code", "lines"),
     [
         (0, []),
-        (3, ["to try the failed ones again: fal-batch retry shots.csv -j"]),
+        (3, []),
         (4, ["to go on: fal-batch run shots.csv -j"]),
         (5, ["to look again: fal-batch run", "to submit them again and perhaps pay twice: fal-batch retry"]),
         (130, ["to go on: fal-batch run"]),
@@ -237,6 +237,60 @@ def test_the_end_of_a_run_names_the_command_to_go_on_with(code: int, lines: list
     told = [line.replace("--concurrency 4", "-j") for line in told if line.startswith("to ")]
     assert len(told) == len(lines)
     assert all(line.startswith(expected) for line, expected in zip(told, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "code", "last"),
+    [
+        ({"failed": 2}, 3, "to try the failed ones again, and pay for that: fal-batch retry shots.csv --local"),
+        ({"cancelled": 2}, 3, "to have the cancelled ones made after all: fal-batch retry shots.csv --local"),
+        (
+            {"in_flight": 1},
+            130,
+            "1 job goes on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --local",
+        ),
+        (
+            {"in_flight": 3},
+            4,
+            "3 jobs go on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --local",
+        ),
+        ({}, 0, "  files: state/outputs/shots"),
+    ],
+)
+def test_the_end_of_a_run_says_what_can_be_done_about_what_is_left(
+    counts: dict[str, int], code: int, last: str
+) -> None:
+    report = ended(None, code, replace(TOTALS, **counts))
+    assert end_lines(report, Path("shots.csv"), {"local": "yes"}, is_rehearsal=False)[-1] == last
+
+
+def test_without_downloads_the_end_of_a_run_says_how_to_fetch_the_files() -> None:
+    report = ended(None, 0, replace(TOTALS, completed=6, paid_fetch_later=6))
+    lines = end_lines(report, Path("shots.csv"), {"no_download": "yes", "yes": "yes"}, is_rehearsal=False)
+    assert lines[-1] == "to fetch the files: fal-batch run shots.csv --yes"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "Submit 4 jobs for up to $2.00?"),
+        ({"unpriced": 1}, "Submit 4 jobs for up to $2.00 and more?"),
+        ({"unpriced": 6, "price_max_micros": None}, "Submit 4 jobs for a price that is not known?"),
+    ],
+)
+def test_a_person_is_asked_about_what_is_known_of_the_price(changes: dict[str, Any], words: str) -> None:
+    assert question(replace(QUOTE, planned=replace(PLANNED, **changes))) == words
+
+
+def test_a_retry_says_what_it_takes_and_what_it_leaves_alone() -> None:
+    planned = replace(PLANNED, new=0, changed=0, to_submit=2, failed=0)
+    lines = plan_lines(replace(QUOTE, planned=planned, retried=2, rest=5), SETTINGS)
+    assert lines[:3] == [
+        "shots: 10 rows, 9 jobs, 2 to submit",
+        "  retried      2",
+        "  under way    1  at fal, in doubt, or paid and not saved yet",
+    ]
+    assert "  left alone   5  a retry submits nothing else; `fal-batch run` does them" in lines
 
 
 # --- one row ---

@@ -4,6 +4,6 @@
 to programs, `progress` shows how a run goes. Data goes to stdout, talk and progress to stderr.
 """
 
-from batch.cli.commands import cli, main
+from batch.cli.commands import cli, entry, main
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "entry", "main"]

@@ -5,6 +5,8 @@ Heavy imports happen inside the call, so `--help` and `status` stay quick.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import json
 import os
@@ -19,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from batch import __version__, doctor, run, views
-from batch.budget import usd
 from batch.cli import documents, words
 from batch.cli.options import HOW, READS, WHERE, options
 from batch.cli.progress import Quiet, progress_for
@@ -31,7 +32,7 @@ from batch.states import State
 if TYPE_CHECKING:
     from batch.local import FaultPlan
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "entry", "main"]
 
 EXIT_FAULT, EXIT_INPUT, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 1, 2, 4, 5, 130
 
@@ -86,20 +87,20 @@ def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
 @click.option(
     "--in-doubt",
     is_flag=True,
-    help="Also submit jobs in doubt again that fal's history does not show; they may be paid twice.",
+    help="Instead those in doubt that fal's history does not show. They may be paid for twice.",
 )
 @_DRY_RUN
 @options(*HOW)
 def retry_command(
     manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, dry_run: bool, **flags: Any
 ) -> int:
-    """Give failed and cancelled jobs of MANIFEST a new attempt, then go on as `run` does.
+    """Give failed and cancelled jobs of MANIFEST a new attempt, and follow them. Nothing else is submitted.
 
-    With ROW_IDs only those rows. A new attempt is paid for like any other.
+    With ROW_IDs only those rows, each by its id or by a file name of its own. A new attempt is paid for like any other.
     """
     if not dry_run:
         return _run(manifest, flags, run.Again(row_ids=row_ids, cause=cause, in_doubt=in_doubt))
-    states = {State.FAILED, State.CANCELLED} | ({State.IN_DOUBT} if in_doubt else set())
+    states = {State.IN_DOUBT} if in_doubt else {State.FAILED, State.CANCELLED}
     settings = _settings(flags)
     causes = () if cause is None else (cause,)
     return _list(views.jobs(manifest, settings, states=states, causes=causes, row_ids=row_ids), settings)
@@ -132,7 +133,7 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
     "states",
     metavar="STATE",
     multiple=True,
-    type=click.Choice([state.value for state in State]),
+    type=click.Choice([state.value for state in State], case_sensitive=False),
     help=f"Only rows whose job stands there: {', '.join(state.value for state in State)}. Can be given several times.",
 )
 @click.option("--cause", "causes", metavar="CAUSE", multiple=True, help="Only with this cause, as `status` names it.")
@@ -213,9 +214,9 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
     settings = _settings(flags)
     exported = views.export(manifest, out, settings)
     if settings.json:
-        _print_json({"path": str(exported.path), "rows": exported.rows})
+        _print_json({"path": str(exported.path), "rows": exported.rows, "saved": exported.saved})
     else:
-        click.echo(f"{exported.path}: {words.count_of(exported.rows, 'row')}")
+        click.echo(f"{exported.path}: {words.count_of(exported.rows, 'row')}, {exported.saved:,} saved")
     return 0
 
 
@@ -300,7 +301,10 @@ def completion_command(shell: str) -> int:
 
 
 def main() -> NoReturn:
-    """The entry point: runs a command and leaves with its exit code; only a fault of ours shows a traceback."""
+    """Run a command and leave with its exit code; only a fault of ours shows a traceback."""
+    if sys.stdout is None or sys.stderr is None:  # closed by `>&-`
+        nowhere = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     try:
         code = cli.main(prog_name="fal-batch", complete_var="_FAL_BATCH_COMPLETE", standalone_mode=False)
     except click.exceptions.Exit as exc:
@@ -308,23 +312,34 @@ def main() -> NoReturn:
     except click.Abort:
         code = EXIT_INTERRUPTED
     except click.ClickException as exc:
-        exc.show()
         code = EXIT_INPUT
+        if "--json" in sys.argv:
+            _print_json({"error": exc.format_message(), "exit_code": code})
+        exc.show()
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAULT
+    except SystemExit:  # click's word for a broken pipe: whoever read us has seen enough
+        code = 0
     except run.Declined:
         _say("not started: nothing was submitted")
         code = EXIT_STOPPED
     except FalBatchError as exc:
         code = _failed(exc)
-    except Exception:  # noqa: BLE001 - the last resort: a fault of ours
-        traceback.print_exc()
-        _say(REPORT_IT)
-        code = EXIT_FAULT
+    except Exception as exc:  # noqa: BLE001 - the last resort
+        code = _fault(exc)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def entry() -> NoReturn:
+    """As `main`, for a process of its own: it ends without waiting for threads that a run has left behind. A preview
+    that is being rendered is no reason to keep somebody who has pressed Ctrl-C; the ledger is safe at any moment."""
+    try:
+        main()
+    except SystemExit as exc:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(exc.code if isinstance(exc.code, int) else EXIT_FAULT)
 
 
 # --- what commands share ---
@@ -350,8 +365,7 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
         is_person = sys.stdin.isatty() and sys.stderr.isatty()
         if settings.yes or settings.local or not is_person:
             return True
-        jobs, price = words.count_of(quote.submits, "job"), usd(quote.estimate_micros)
-        return click.confirm(f"Submit {jobs} for up to {price}?", err=True)
+        return click.confirm(words.question(quote), err=True)
 
     report = run.run(manifest, settings, command=_command(), confirm=confirm, progress=progress, again=again)
     if settings.json:
@@ -368,10 +382,15 @@ def _status(manifest: Path | None, settings: Settings) -> int:
         _print_json([documents.status_of(report) for report in reports])
         return 0
     if not reports:
-        _say(f"nothing has been run yet in {settings.state}")
+        _say(f"nothing has been run yet in {settings.state}{_rehearsal_hint(settings)}")
     for report in reports:
         _print(words.status_lines(report, is_rehearsal=settings.local))
     return 0
+
+
+def _rehearsal_hint(settings: Settings) -> str:
+    has_one = not settings.local and (settings.state / "local" / "ledger.db").exists()
+    return "; its rehearsals are in another ledger: --local" if has_one else ""
 
 
 def _list(found: Iterable[JobLine], settings: Settings) -> int:
@@ -403,9 +422,19 @@ def _show_settings(settings: Settings) -> int:
     return 0
 
 
+def _fault(exc: Exception) -> int:
+    """What nobody expected: a disk that is full is the world's fault, anything else ours."""
+    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+        _say(f"{_styled('error:')} {exc}; what was submitted is in the ledger, and the same command goes on")
+        return EXIT_STOPPED
+    traceback.print_exception(exc)
+    _say(REPORT_IT)
+    return EXIT_FAULT
+
+
 def _failed(exc: FalBatchError) -> int:
     code = EXIT_INPUT if isinstance(exc, InputError) else EXIT_STOPPED if isinstance(exc, Blocked) else EXIT_FAULT
-    if "--json" in sys.argv or _is_on("FAL_BATCH_JSON"):
+    if "--json" in sys.argv or _Printed.as_json:
         _print_json(documents.error_of(exc, code))
     if isinstance(exc, ManifestError):
         for line in words.manifest_error_lines(exc):
@@ -418,16 +447,20 @@ def _failed(exc: FalBatchError) -> int:
     return code
 
 
+class _Printed:
+    """How this process prints: known once the settings are."""
+
+    as_json = False
+
+
 def _settings(flags: Mapping[str, Any]) -> Settings:
-    return load_settings(flags, environ=os.environ, cwd=Path.cwd())
+    settings = load_settings(flags, environ=os.environ, cwd=Path.cwd())
+    _Printed.as_json = settings.json
+    return settings
 
 
 def _command() -> str:
     return shlex.join(["fal-batch", *sys.argv[1:]])
-
-
-def _is_on(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in {"1", "true", "yes", "on"}
 
 
 def _styled(text: str) -> str:

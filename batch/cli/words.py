@@ -13,7 +13,7 @@ from batch.budget import usd
 from batch.cli.options import typed
 from batch.doctor import Finding, Verdict
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
-from batch.ledger import CampaignTotals, JobLine, Judged, Planned
+from batch.ledger import CampaignTotals, JobLine, Judged
 from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import Settings
 from batch.states import State
@@ -30,6 +30,7 @@ __all__ = [
     "jobs_header",
     "manifest_error_lines",
     "plan_lines",
+    "question",
     "reconciled_lines",
     "status_lines",
     "summary",
@@ -66,7 +67,7 @@ def plan_lines(quote: Quote, settings: Settings) -> list[str]:
     planned = quote.planned
     head = f"{quote.campaign}: {_rows(quote)}, {count_of(planned.jobs, 'job')}"
     lines = [f"{head}, {planned.to_submit:,} to submit"]
-    lines += [_fact(label, count, words) for label, count, words in _counts(planned) if count]
+    lines += [_fact(label, count, words) for label, count, words in _counts(quote) if count]
     for duplicate in quote.duplicates:
         lines.append(_fact("", "", f"{duplicate.address} {duplicate.row_id} asks for the same as {duplicate.first}"))
     if quote.carried:
@@ -86,6 +87,14 @@ def plan_lines(quote: Quote, settings: Settings) -> list[str]:
     return [*lines, *(line for request in quote.requests for line in _request(request))]
 
 
+def question(quote: Quote) -> str:
+    """What a person is asked before anything is spent."""
+    price = f"up to {usd(quote.estimate_micros)}"
+    if quote.planned.unpriced:
+        price = "a price that is not known" if quote.planned.price_max_micros is None else f"{price} and more"
+    return f"Submit {count_of(quote.submits, 'job')} for {price}?"
+
+
 def _rows(quote: Quote) -> str:
     """`12 rows`, or how they come together: `355 pictures x 6 combinations x 2 takes = 4,260 rows`."""
     planned = quote.planned
@@ -101,7 +110,8 @@ def _rows(quote: Quote) -> str:
     return f"{' x '.join(parts)} = {rows}" if not rest else f"{' x '.join(parts)}, with their takes {rows}"
 
 
-def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
+def _counts(quote: Quote) -> Iterator[tuple[str, int, str]]:
+    planned = quote.planned
     gone = planned.superseded
     parts = [
         (gone.dropped, "not submitted any more"),
@@ -110,15 +120,16 @@ def _counts(planned: Planned) -> Iterator[tuple[str, int, str]]:
     ]
     yield "new", planned.new, ""
     yield "changed", planned.changed, "their rows asked for something else before"
-    yield (
-        "left over",
-        planned.to_submit - planned.new - planned.changed,
-        "from an earlier run that did not come to them",
-    )
+    if quote.retried:
+        yield "retried", quote.retried, ""
+    else:
+        over = planned.to_submit - planned.new - planned.changed
+        yield "left over", over, "from an earlier run that did not come to them"
     yield "under way", planned.under_way, "at fal, in doubt, or paid and not saved yet"
     yield "done", planned.done, ""
     yield "failed", planned.failed, "`fal-batch retry` tries them again"
     yield "cancelled", planned.cancelled, "`fal-batch retry` tries them again"
+    yield "left alone", quote.rest, "a retry submits nothing else; `fal-batch run` does them"
     yield "duplicates", planned.rows - planned.jobs, "ask for the same as another row: made once, saved for each"
     yield "elsewhere", planned.elsewhere, "wanted by another campaign before: not paid for again"
     told = ", ".join(f"{count:,} {words}" for count, words in parts if count)
@@ -129,10 +140,11 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
     planned = quote.planned
     if planned.to_submit:
         low, high = planned.price_min_micros, planned.price_max_micros
-        each = "not known" if high is None else usd(high) if low == high else f"{usd(low)} to {usd(high)}"
-        price = f"{each} a job, up to {usd(planned.estimate_micros)} in all"
+        each = usd(high) if low == high else f"{usd(low)} to {usd(high)}"
+        price = "" if high is None else f"{each} a job, up to {usd(planned.estimate_micros)} in all"
         if planned.unpriced:
-            price += f", and {count_of(planned.unpriced, 'job')} without a known price (--price says one)"
+            unknown = f"of {count_of(planned.unpriced, 'job')} is not known (--price says one)"
+            price = f"{price}; that {unknown}" if price else f"that {unknown}"
         yield "price", price + ("; a rehearsal costs nothing" if settings.local else "")
     if quote.cap_micros is not None:
         left = f"{usd(quote.cap_micros)}, {usd(quote.used_micros)} of it used"
@@ -278,13 +290,27 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
     if stop is not None and stop.cause == "fail_on_error":
         flags = {**flags, "fail_on_error": None}
     go_on, retry = shlex.join(typed("run", manifest, flags)), shlex.join(typed("retry", manifest, flags))
+    totals, lines = report.status.totals, []
     if report.exit_code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
-        return [f"to go on: {go_on}"]
-    if report.exit_code == EXIT_IN_DOUBT:
-        return [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
-    if report.exit_code == EXIT_FAILED:
-        return [f"to try the failed ones again: {retry}"]
-    return []
+        lines.append(f"to go on: {go_on}")
+        if totals.in_flight:
+            how_many = "1 job goes on" if totals.in_flight == 1 else f"{totals.in_flight:,} jobs go on"
+            call_off = _same("cancel", manifest, flags)
+            lines.append(f"{how_many} at fal meanwhile, and will be billed; to call off: {call_off}")
+    elif report.exit_code == EXIT_IN_DOUBT:
+        lines += [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
+    elif totals.failed:
+        lines.append(f"to try the failed ones again, and pay for that: {retry}")
+    elif totals.cancelled:
+        lines.append(f"to have the cancelled ones made after all: {retry}")
+    if totals.completed and flags.get("no_download"):
+        lines.append(f"to fetch the files: {shlex.join(typed('run', manifest, {**flags, 'no_download': None}))}")
+    return lines
+
+
+def _same(verb: str, manifest: Path, flags: Mapping[str, Any]) -> str:
+    """Another command about the same campaign in the same ledger."""
+    return shlex.join(typed(verb, manifest, {name: flags.get(name) for name in ("state", "local", "campaign")}))
 
 
 def reconciled_lines(found: Reconciled) -> list[str]:
@@ -324,7 +350,9 @@ def call_off_lines(found: CallOff) -> list[str]:
     if found.in_doubt:
         lines.append(f"  {found.in_doubt:,} in doubt: fal has not told their name; `run` or `reconcile` looks for it")
     if found.not_submitted:
-        lines.append(f"  {found.not_submitted:,} not submitted: without their rows in the sheet they never will be")
+        lines.append(
+            f"  {found.not_submitted:,} are not submitted yet: `run` would; take their rows out of the sheet if not"
+        )
     rows = ", ".join(f"{row_id} of {campaign}" for campaign, row_id in found.shared[:ISSUES_PRINTED_MAX])
     if found.shared:
         lines.append(
@@ -351,7 +379,8 @@ def manifest_error_lines(exc: ManifestError) -> list[str]:
     """The first mistakes, and how many there are of each kind."""
     lines = [*str(exc).splitlines()]
     kinds = exc.by_kind()
-    told = ""
-    if exc.count > ISSUES_PRINTED_MAX:
-        told = ": " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]))
-    return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted{told}"]
+    if exc.count <= ISSUES_PRINTED_MAX:
+        return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted"]
+    told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]))
+    lines[-1] += ": --json lists all of them"
+    return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted: {told}"]

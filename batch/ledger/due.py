@@ -250,6 +250,11 @@ class DueReader(LedgerReader):
         mean = self._db.execute(query).fetchone()[0]
         return None if mean is None else int(mean)
 
+    def prices_of(self, job_ids: Sequence[int]) -> list[tuple[str, int | None]]:
+        """The endpoint and price of each of these jobs."""
+        query = "SELECT endpoint, price_micros FROM job WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return [(row[0], row[1]) for row in self._db.execute(query, (json.dumps(list(job_ids)),))]
+
     def states_of(self, job_ids: Sequence[int]) -> dict[State, int]:
         """How many of these jobs stand where."""
         query = "SELECT state, count(*) FROM job WHERE id IN (SELECT value FROM json_each(?)) GROUP BY 1"
