@@ -150,9 +150,15 @@ OPTIONS: Mapping[str, Option] = {
             default=8,
             parse=_count,
             metavar="N",
-            help="How many jobs are meant to run at fal at once; a quarter more may wait in its queue.",
+            help="How many jobs run at fal at once; a quarter more are kept waiting in its queue.",
         ),
-        Option(name="limit", default=None, parse=_count, metavar="N", help="Submit at most N jobs in this run."),
+        Option(
+            name="limit",
+            default=None,
+            parse=_count,
+            metavar="N",
+            help="Submit N jobs at the most, and leave the rest for another run.",
+        ),
         Option(
             name="max_cost",
             default=None,
@@ -165,7 +171,7 @@ OPTIONS: Mapping[str, Option] = {
             default=None,
             parse=parse_usd,
             metavar="USD",
-            help="What a job costs where no price is known; a cap cannot be kept without one.",
+            help="What a job costs where its price is not known. A cap needs one.",
         ),
         Option(
             name="fail_on_error",
@@ -193,14 +199,15 @@ OPTIONS: Mapping[str, Option] = {
             default=3600.0,
             parse=parse_duration,
             metavar="TIME",
-            help="How long a started job may run at fal. Only for the proof that a lost submit was never taken.",
+            help="How long fal lets a started job run. After both times a submit whose answer was lost, and that fal's "
+            "history does not show, is proved to have never been taken.",
         ),
         Option(
             name="history_delay",
             default=600.0,
             parse=parse_duration,
             metavar="TIME",
-            help="How late fal's request history may be, when a lost answer is looked for in it.",
+            help="How late fal's request history may be; a submit whose answer was lost is looked for in it.",
         ),
         Option(
             name="wait",
@@ -257,7 +264,7 @@ OPTIONS: Mapping[str, Option] = {
             default=False,
             parse=_flag,
             is_flag=True,
-            help="Do not ask before spending (without a terminal there is no question).",
+            help="Do not ask before spending. Without a terminal there is no question: the run spends at once.",
         ),
         Option(name="json", default=False, parse=_flag, is_flag=True, help="Print JSON for scripts."),
         Option(name="quiet", default=False, parse=_flag, is_flag=True, help="No progress, only what went wrong."),

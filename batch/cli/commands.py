@@ -59,7 +59,7 @@ def cli() -> None:
     """
 
 
-@cli.command("plan")
+@cli.command("plan", short_help="Check every cell, count and price; pays nothing.")
 @_MANIFEST
 @click.option("--requests", type=click.IntRange(0), default=1, show_default=True, help="Show so many requests whole.")
 @options(*WHERE, *READS, "concurrency", "limit", "max_cost")
@@ -68,7 +68,7 @@ def plan_command(manifest: Path, requests: int, **flags: Any) -> int:
     return _plan(manifest, _settings(flags), requests)
 
 
-@cli.command("run")
+@cli.command("run", short_help="Submit, follow and save every row; goes on when typed again.")
 @_MANIFEST
 @_DRY_RUN
 @options(*HOW)
@@ -80,7 +80,7 @@ def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
     return _plan(manifest, _settings(flags), 1) if dry_run else _run(manifest, flags, None)
 
 
-@cli.command("retry")
+@cli.command("retry", short_help="Give failed and cancelled jobs a new attempt.")
 @_MANIFEST
 @_ROW_IDS
 @click.option("--cause", metavar="CAUSE", help="Only jobs that ended for this cause, as `status` names it.")
@@ -106,7 +106,7 @@ def retry_command(
     return _list(views.jobs(manifest, settings, states=states, causes=causes, row_ids=row_ids), settings)
 
 
-@cli.command("status")
+@cli.command("status", short_help="Say where the rows stand, also while a run goes on.")
 @_SOME_MANIFEST
 @click.option("--watch", "-w", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option("--settings", "shows_settings", is_flag=True, help="Show every setting and where it comes from instead.")
@@ -125,7 +125,7 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
     return _status(manifest, settings)
 
 
-@cli.command("jobs")
+@cli.command("jobs", short_help="List every row with its job, cost and file or cause.")
 @_MANIFEST
 @_ROW_IDS
 @click.option(
@@ -157,7 +157,7 @@ def jobs_command(
     return _list(found, settings)
 
 
-@cli.command("cancel")
+@cli.command("cancel", short_help="Call off what fal has not finished.")
 @_MANIFEST
 @_ROW_IDS
 @_DRY_RUN
@@ -183,7 +183,7 @@ def cancel_command(manifest: Path, row_ids: tuple[str, ...], dry_run: bool, **fl
     return found.exit_code
 
 
-@cli.command("reconcile")
+@cli.command("reconcile", short_help="Ask fal's history about what is in doubt.")
 @_SOME_MANIFEST
 @options(*WHERE, "history_delay", "wait", "quiet")
 def reconcile_command(manifest: Path | None, **flags: Any) -> int:
@@ -202,7 +202,7 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
     return found.exit_code
 
 
-@cli.command("export")
+@cli.command("export", short_help="Write the sheet with its results beside the rows.")
 @_MANIFEST
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @options(*WHERE, *READS, "outputs")
@@ -220,7 +220,7 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
     return 0
 
 
-@cli.command("serve")
+@cli.command("serve", short_help="Be a fal queue on this machine, free of charge.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8319, show_default=True, help="0 takes a free one.")
 @click.option("--runners", type=click.IntRange(1, 64), default=2, show_default=True, help="Jobs rendered at once.")
 @click.option(
@@ -266,7 +266,7 @@ def serve_command(port: int, runners: int, state: Path | None, faults: str | Non
     return 0
 
 
-@cli.command("doctor")
+@cli.command("doctor", short_help="Check key, hosts, ledger and disk; pays nothing.")
 @options("state", "local", "json", "outputs", "history_delay")
 def doctor_command(**flags: Any) -> int:
     """Say whether everything that a run needs is there and well. Pays nothing, changes nothing.
@@ -284,7 +284,7 @@ def doctor_command(**flags: Any) -> int:
     return EXIT_STOPPED if any(finding.verdict is doctor.Verdict.TROUBLE for finding in findings) else 0
 
 
-@cli.command("completion")
+@cli.command("completion", short_help="Make a shell complete commands and options.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> int:
     """Print what makes SHELL complete fal-batch's commands and options.
