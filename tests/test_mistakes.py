@@ -219,6 +219,12 @@ def test_what_the_endpoint_takes_decides_whether_a_picture_we_cannot_read_is_goo
 
 # A whole sheet, and all there is to say about it.
 
+
+def near(name: str, field: str) -> str:
+    own = f"keep it as your own by `carry: [{name}]` or --carry {name}"
+    return f"shots.csv:1 {name}: did you mean '{field}'? Rename the column, or {own}"
+
+
 SHEETS: list[tuple[str, list[str]]] = [
     (
         f"prompt,image_url,mood,mood\nx,{URL},a,b\n",
@@ -310,6 +316,38 @@ SHEETS: list[tuple[str, list[str]]] = [
     (
         f"prompt,image_url\n,{URL}\n",
         [f"shots.csv:2 prompt: is empty, and {NEEDS}"],
+    ),
+    (  # a column with nearly the name of a field is read as that: all of it is told in one round
+        f"promts,image_url,Resolution,Takes\n,{URL},480,0\nx,{URL},,\ny,{URL},720p,2\n",
+        [
+            near("promts", "prompt"),
+            near("Resolution", "resolution"),
+            near("Takes", "takes"),
+            f"shots.csv:2 promts: is empty, and {NEEDS}",
+            "shots.csv:2 Resolution: '480' is not one of 480p, 720p, 1080p (did you mean '480p'?)",
+            "shots.csv:2 Takes: '0' is not a whole number from 1 to 1000",
+        ],
+    ),
+    (
+        "ID,prompt,image_urls\na,x,images/moon.jpg\na,y,images/non.jpg\n",
+        [
+            near("ID", "id"),
+            near("image_urls", "image_url"),
+            "shots.csv:3 ID: 'a' is also the id of shots.csv:2",
+            "shots.csv:3 image_urls: 'images/non.jpg' does not exist (did you mean 'moon.jpg'?); "
+            "looked for images/non.jpg",
+        ],
+    ),
+    (
+        f"prompt,image_url,Endpoint\nx,{URL},fal-ai/nothing\n",
+        [
+            near("Endpoint", "endpoint"),
+            f"shots.csv:2 Endpoint: no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+        ],
+    ),
+    (  # where a column has the name itself, the other may be anything
+        f"prompt,image_url,duration,Duration\nx,{URL},5,long\n",
+        [near("Duration", "duration")],
     ),
 ]
 
@@ -548,6 +586,33 @@ CAMPAIGNS: list[tuple[str, list[str]]] = [
         ],
     ),
     ("defaults: {<<: 7}\n", ["n.yaml:2 defaults: `<<` merges a mapping, and there is none behind it"]),
+    ("? [a, b]\n: c\n", ["n.yaml:2: a key must be text, such as `prompt`"]),
+    (
+        "defaults:\n  ? {a: b}\n  : c\n  duration: 13\n",
+        [
+            "n.yaml:3: a key must be text, such as `prompt`",
+            "n.yaml:5 defaults.duration: '13' is not one of 2 … 12",
+        ],
+    ),
+    (
+        f"rows:\n  - id: a\n    image_url: {URL}\n    camera:\n      at: {{[1, 2]: x}}\n",
+        ["n.yaml:5: a key must be text, such as `prompt`"],
+    ),
+    (
+        "rows: shts.csv\noutput: '{id'\n",
+        [
+            "n.yaml:1 rows: shts.csv does not exist; did you mean shots.csv?",
+            "n.yaml:2 output: '{id' is not a template (expected '}' before end of string); a name stands in braces, "
+            "such as {id}",
+        ],
+    ),
+    (
+        "columns: {subject: promt}\nset: {}\ndefaults: {duration: 13}\n",
+        [
+            f"n.yaml:2 columns.subject: 'promt' is not a field of {DEFAULT_ENDPOINT} (did you mean 'prompt'?)",
+            "n.yaml:4 defaults.duration: '13' is not one of 2 … 12",
+        ],
+    ),
 ]
 
 
@@ -556,6 +621,82 @@ def test_a_campaign_that_is_wrong_tells_all_of_it_once(report: Report, text: str
     text = text if text.startswith("row") else f"rows: shots.csv\n{text}"
     text = text if "set:" in text else f'{text}set: {{prompt: "{{subject}}"}}\n'
     assert report(text, "n.yaml") == issues
+
+
+# What nobody can know where the rows or the endpoint are not found is never a mistake: neither the columns there are, nor
+# the fields. What is wrong all the same is told.
+
+NO_ROWS: list[tuple[str, str]] = [
+    ("rows: pix/*.jpg", "rows: no file matches 'pix/*.jpg'; looked in FOLDER"),
+    ("rows: shts.csv", "rows: shts.csv does not exist; did you mean shots.csv?"),
+    (
+        "rows: images",
+        "rows: images is a folder; name the sheet or the campaign in it; a row for each picture is written "
+        "images/*.jpg",
+    ),
+    (
+        "name: n",
+        "rows: is missing; name a sheet (`rows: shots.csv`), a pattern (`rows: images/*.jpg`) or list the rows",
+    ),
+    ("rows: []", "rows: is an empty list"),
+    ("rows: [a cat]", "rows: a row is a mapping of column to value"),
+]
+UNKNOWN = f"no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}."
+NO_ENDPOINT: list[tuple[str, str]] = [
+    ("endpoint: fal-ai/nothing", f"endpoint: {UNKNOWN}"),
+    (f"endpoint: [{DEFAULT_ENDPOINT}, fal-ai/nothing]", f"endpoint: {UNKNOWN}"),
+    (f"endpoint: [{DEFAULT_ENDPOINT}, [x]]", "endpoint: must be the id of an endpoint"),
+    ("endpoint: {a: b}", "endpoint: must be the id of an endpoint, or a list of them"),
+]
+GOOD = [
+    "set: {prompt: '{id} {move}'}\nmatrix: {move: [left, right], seed: [1, 2]}",
+    "set: {prompt: x}\nmatrix: {duration: [2, 3], camera_fixed: [yes, no]}",
+    "set: {prompt: '{id}, {resolution}'}\nmatrix: {resolution: [480p, 720p]}\noutput: '{id}-{resolution}'",
+]
+COLUMNS = "set: {prompt: '{a} {b}'}\ncolumns: {pic: image_url}\ncarry: [c]\noutput: '{id}-{d}'"
+FIELDS_OF_ANOTHER = (
+    "set: {prompt: x, strength: '{id}'}\nmatrix: {scale: [1, 2]}\ndefaults: {style: y}\noutput: '{id}-{steps}'"
+)
+
+
+@pytest.mark.parametrize("rest", [*GOOD, COLUMNS])
+@pytest.mark.parametrize(("rows", "message"), NO_ROWS)
+def test_without_rows_a_good_rest_has_no_mistakes(report: Report, rows: str, message: str, rest: str) -> None:
+    line = 1 if message.startswith("rows: is missing") else 2
+    assert report(f"takes: 1\n{rows}\n{rest}\n", "n.yaml") == [f"n.yaml:{line} {message}"]
+
+
+@pytest.mark.parametrize("rest", [*GOOD, FIELDS_OF_ANOTHER])
+@pytest.mark.parametrize(("endpoint", "message"), NO_ENDPOINT)
+def test_without_an_endpoint_a_good_rest_has_no_mistakes(
+    report: Report, endpoint: str, message: str, rest: str
+) -> None:
+    assert report(f"rows: shots.csv\n{endpoint}\n{rest}\n", "n.yaml") == [f"n.yaml:2 {message}"]
+
+
+@pytest.mark.parametrize("rest", [*GOOD, FIELDS_OF_ANOTHER, COLUMNS])
+@pytest.mark.parametrize(("endpoint", "wrong_endpoint"), NO_ENDPOINT)
+@pytest.mark.parametrize(("rows", "wrong_rows"), NO_ROWS)
+def test_without_both_a_good_rest_has_no_mistakes(
+    report: Report, rows: str, wrong_rows: str, endpoint: str, wrong_endpoint: str, rest: str
+) -> None:
+    line = 1 if wrong_rows.startswith("rows: is missing") else 2
+    assert report(f"takes: 1\n{rows}\n{endpoint}\n{rest}\n", "n.yaml") == [
+        f"n.yaml:{line} {wrong_rows}",
+        f"n.yaml:3 {wrong_endpoint}",
+    ]
+
+
+def test_without_rows_what_is_wrong_by_itself_is_told(report: Report) -> None:
+    rest = "set: {promt: x, prompt: '{'}\nmatrix:\n  move: [1]\n  takes: [2]\ndefaults: {sed: 3}\n"
+    text = "rows: pix/*.jpg\n" + rest
+    assert [issue.partition(": ")[0] for issue in report(text, "n.yaml")] == [
+        "n.yaml:1 rows",
+        "n.yaml:2 set.prompt",
+        "n.yaml:2 set.promt",
+        "n.yaml:5 matrix.takes",
+        "n.yaml:6 defaults.sed",
+    ]
 
 
 def test_a_campaigns_mistakes_the_headers_and_every_cells_are_one_report(report: Report, folder: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 from batch import jobs
 from batch.endpoints import shown
 from batch.errors import InputError
-from batch.manifest.nodes import composed, is_null, line_of, value_of
+from batch.manifest.nodes import composed, is_null, line_of, odd_keys, value_of
 from batch.manifest.pictures import is_pattern
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
@@ -125,6 +125,9 @@ class _Reader:
     def campaign(self) -> Campaign:
         """The campaign out of its keys."""
         node, note = composed(self.path, self.report)
+        for key in odd_keys(node):
+            self._wrong(line_of(key), "", "a key must be text, such as `prompt`", "not_text")
+            self.is_loose = True
         top = self._top(node)
         rows = top.get("rows")
         listed = self._rows(rows) if isinstance(rows, yaml.SequenceNode) else ((), ())
@@ -162,7 +165,7 @@ class _Reader:
             self.report.raise_if_any()
             return {}
         found = dict(self._mapping(node, ""))
-        lines = {str(key.value): line_of(key) for key, _ in node.value}
+        lines = {str(key.value): line_of(key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
         known = {name: value for name, value in found.items() if name in KEYS}
         for name in (name for name in found if name not in KEYS):
             close = difflib.get_close_matches(name.lower(), KEYS, n=1)
@@ -251,6 +254,7 @@ class _Reader:
                 self._wrong(entry.line, key, f"{shown(entry.value)} stands in the list twice", "duplicate_value")
             elif name == "endpoint" and not (isinstance(entry.value, str) and entry.value):
                 self._wrong(entry.line, key, "must be the id of an endpoint", "not_text")
+                self.spoiled.add(name)
             else:
                 entries.append(entry)
             seen.add(text)
@@ -282,6 +286,8 @@ class _Reader:
             return
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # reported by itself
             if key.value != "<<" and str(key.value) in seen:
                 self._wrong(line_of(key), f"{column}.{key.value}".lstrip("."), "stands here twice", "duplicate_key")
             seen.add(str(key.value))
@@ -292,7 +298,8 @@ class _Reader:
             self.is_loose = True
             return
         for key, value in node.value:
-            yield str(key.value), value
+            if isinstance(key, yaml.ScalarNode):
+                yield str(key.value), value
 
     def _text(self, node: yaml.Node | None, column: str, expected: str) -> Entry | None:
         if node is None or is_null(node):

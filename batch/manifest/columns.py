@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batch.endpoints import Endpoint, Field
 from batch.manifest.report import Report
@@ -24,6 +24,7 @@ __all__ = [
     "inputs_of",
     "near",
     "read_header",
+    "with_meant",
 ]
 
 OURS = ("id", "endpoint", "takes", "output")
@@ -132,15 +133,18 @@ def inputs_of(
     report: Report,
     *,
     is_loose: bool = False,
+    are_models_known: bool = True,
 ) -> Inputs:
     """The columns as `endpoint` sees them; what is wrong with the header as a whole is reported here, once.
 
+    A column with a wrong name whose field is plain is taken for that field, so that its cells are judged as well.
     `models` are the endpoints that every row runs on; `filled` are the fields that something else fills (or would, were
     it not wrong), `mapping_lines` the addresses of the campaign's `columns:` entries. With `is_loose` nobody knows what
-    may fill the rest.
+    may fill the rest; without `are_models_known` nobody knows which fields other endpoints have.
     """
     columns: dict[str, tuple[Column, Field]] = {}
-    carried, foreign, misspelt = list(header.claimed), [], set()
+    carried, foreign = list(header.claimed), []
+    misnamed: dict[str, Column] = {}
     for column in header.candidates:
         field = endpoint.field(column.target)
         if field is not None:
@@ -156,20 +160,18 @@ def inputs_of(
                 carried.append(column.name)
             else:
                 foreign.append(column)
-        elif column.is_mapped:
-            message = f"'{column.target}' is not a field of {endpoint.id}{near(column.target, _names(endpoint))}"
-            misspelt.update(difflib.get_close_matches(column.target, _names(endpoint), n=1))
-            report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")
         else:
-            meant = _meant(column.target, endpoint)
+            meant = _misnamed(column, header.address, endpoint, mapping_lines, report if are_models_known else Report())
             if meant is not None:
-                misspelt.add(meant)
-                own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
-                message = f"did you mean '{meant}'? Rename the column, or {own}"
-                report.add(header.address, column.name, message, "near_field")
-            carried.append(column.name)
+                misnamed.setdefault(meant, column)
+            if not column.is_mapped:
+                carried.append(column.name)
+    for name, column in misnamed.items() if are_models_known else ():
+        field = endpoint.field(name)
+        if field is not None:
+            columns.setdefault(name, (column, field))
     unfilled = {field.name for field in endpoint.fields if field.is_required} - set(columns) - set(filled)
-    for name in sorted(() if is_loose else unfilled - misspelt):
+    for name in sorted(() if is_loose else unfilled - set(misnamed)):
         message = f"no column and no default fills it, and {endpoint.id} needs it{_alias(name, carried)}"
         report.add(header.address, name, message, "missing_field")
     return Inputs(
@@ -178,6 +180,36 @@ def inputs_of(
         foreign=tuple(foreign),
         unfilled=frozenset(unfilled),
     )
+
+
+def with_meant(header: Header, endpoint: Endpoint) -> Header:
+    """The header with a column that is nearly called like one of ours taken for it, so that its cells are judged.
+
+    Only where every row runs on `endpoint`, for which `inputs_of` reports the name.
+    """
+    ours = dict(header.ours)
+    for column in header.candidates:
+        if endpoint.field(column.target) is None and not (column.is_mapped or column.is_axis or column.is_set):
+            meant = _meant(column.target, endpoint)
+            if meant in OURS:
+                ours.setdefault(meant, column.index)
+    return replace(header, ours=ours)
+
+
+def _misnamed(
+    column: Column, address: str, endpoint: Endpoint, mapping_lines: Mapping[str, str], report: Report
+) -> str | None:
+    """Report a column whose name is nearly that of a field, or that is mapped to none; the name that was meant."""
+    if column.is_mapped:
+        message = f"'{column.target}' is not a field of {endpoint.id}{near(column.target, _names(endpoint))}"
+        report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")
+        return next(iter(difflib.get_close_matches(column.target, _names(endpoint), n=1)), None)
+    meant = _meant(column.target, endpoint)
+    if meant is not None:
+        own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
+        message = f"did you mean '{meant}'? Rename the column, or {own}"
+        report.add(address, column.name, message, "near_field")
+    return meant
 
 
 def _names(endpoint: Endpoint) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from batch import endpoints
 from batch.endpoints import DEFAULT_ENDPOINT, Endpoint, shown
 from batch.errors import InputError
 from batch.manifest.campaign import CAMPAIGN_SUFFIXES, KEYS, Campaign, read_campaign
-from batch.manifest.columns import near, read_header
+from batch.manifest.columns import Header, near, read_header
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.sheet import SHEET_SUFFIXES, Sheet, check_file, open_sheet
@@ -29,14 +29,16 @@ _NAME = re.compile(r"[^/\\\x00-\x1f]{1,100}")
 class Head:
     """What a reading of the rows needs to know.
 
-    `models` are the endpoints that every row runs on, none where their ids are wrong; `claims` the columns to carry
-    along, each with the address that says so (empty: the command line).
+    `models` are the endpoints that every row runs on, as far as their ids are right; `are_models_known` says that all
+    are, so that a name which is no field of them is none at all. `claims` are the columns to carry along, each with the
+    address that says so (empty: the command line).
     """
 
     name: str
     plan: Campaign
     sheet: Sheet | Pictures | None
     models: tuple[Endpoint, ...]
+    are_models_known: bool
     claims: Mapping[str, str]
     pinned_dir: Path | None
     price_micros: int | None
@@ -65,7 +67,9 @@ def read_head(
     is_campaign = path.suffix.lower() in CAMPAIGN_SUFFIXES
     plan = read_campaign(path, report) if is_campaign else Campaign(path=path, sheet=path)
     name = _name(campaign, plan, report)
+    before = report.count
     models = _models(plan, endpoint, pinned_dir, report)
+    are_models_known = report.count == before and "endpoint" not in plan.spoiled
     _report_strays(plan, models, report)
     plan, sheet = _opened(plan, models, report)
     return Head(
@@ -73,6 +77,7 @@ def read_head(
         plan=plan,
         sheet=sheet,
         models=models,
+        are_models_known=are_models_known,
         claims=dict.fromkeys(carry, "") | {entry.value: plan.place(entry.line) for entry in plan.carry},
         pinned_dir=pinned_dir,
         price_micros=price_micros,
@@ -80,8 +85,14 @@ def read_head(
 
 
 def variants_of(head: Head, report: Report) -> Variants:
-    """The header of the sheet, with the campaign's own columns behind it."""
+    """The header of the sheet, with the campaign's own columns behind it.
+
+    Where nothing names the rows, nobody knows which columns there are, and nothing is said about them.
+    """
     plan, sheet = head.plan, head.sheet
+    if not plan.has_rows:
+        header = read_header((), plan.place(plan.rows_line), {}, {}, report)
+        return _variants(head, header, report)
     names = sheet.header if isinstance(sheet, Sheet) else plan.header
     mapping = {name: str(entry.value) for name, entry in plan.columns.items()}
     address = f"{head.file.name}:1" if isinstance(sheet, Sheet) else plan.place(plan.rows_line)
@@ -90,8 +101,20 @@ def variants_of(head: Head, report: Report) -> Variants:
     for name in missing:
         message = f"{head.file.name} has no such column{near(name, names)}"
         report.add(plan.place(plan.columns[name].line), f"columns.{name}", message, "no_column")
-    variants = read_variants(header, plan, head.models, head.file.name, report)
+    variants = _variants(head, header, report)
     return replace(variants, spoiled=variants.spoiled | plan.spoiled | {mapping[name] for name in missing})
+
+
+def _variants(head: Head, header: Header, report: Report) -> Variants:
+    return read_variants(
+        header,
+        head.plan,
+        head.models,
+        head.file.name,
+        report,
+        are_fields_known=head.are_models_known,
+        are_columns_known=head.plan.has_rows,
+    )
 
 
 def _name(given: str | None, plan: Campaign, report: Report) -> str:

@@ -7,6 +7,7 @@ make the ratio `16:9` the number 969, and the answer `no` a truth value.) Knows 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from batch.errors import InputError
 from batch.manifest.report import Report
 from batch.manifest.text import is_damaged_text, look_at, undamaged
 
-__all__ = ["composed", "is_null", "line_of", "value_of"]
+__all__ = ["composed", "is_null", "line_of", "odd_keys", "value_of"]
 
 _NULL = "tag:yaml.org,2002:null"
 _TYPED = {
@@ -57,6 +58,21 @@ def composed(path: Path, report: Report) -> tuple[yaml.Node | None, str | None]:
     return None, None
 
 
+def odd_keys(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """The keys of all mappings in a file that are no text: lists and mappings. A node behind an alias comes once."""
+    todo, seen = [node] if node is not None else [], set()
+    while todo:
+        here = todo.pop()
+        if id(here) in seen or isinstance(here, yaml.ScalarNode):
+            continue
+        seen.add(id(here))
+        if isinstance(here, yaml.MappingNode):
+            yield from (key for key, _ in here.value if not isinstance(key, yaml.ScalarNode))
+            todo.extend(value for _, value in here.value)
+        else:
+            todo.extend(here.value)
+
+
 def line_of(node: yaml.Node) -> int:
     """The line on which a node begins, from 1."""
     return int(node.start_mark.line) + 1
@@ -79,7 +95,8 @@ def _plain(node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _plain(value) for key, value in node.value}
+        named = ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+        return {str(key.value): _plain(value) for key, value in named}
     text = str(node.value)
     if node.tag == _NULL:
         return None

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 
 from batch import endpoints, jobs
 from batch.endpoints import Endpoint, shown
 from batch.jobs import Job, Row
-from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near
+from batch.manifest.campaign import Entry
+from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
 from batch.manifest.head import Head, variants_of
 from batch.manifest.names import Template, TemplateError, one_name, row_hash, without_suffix
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
 from batch.manifest.values import InputReader, Target, Values, text_of
-from batch.manifest.variants import Variant, read_variants
+from batch.manifest.variants import Variant
 from batch.seen import Seen
 
 __all__ = ["TAKES_MAX", "Reading"]
@@ -41,8 +41,11 @@ class Reading:
         self._main = head.models[0].id if head.models else ""  # what rows without an own endpoint run on
         self._report = report
         self._is_head_wrong = False  # so that nothing can be said about jobs and names
-        self._variants = variants_of(head, report if self._plan.has_rows else Report())
+        self._variants = variants_of(head, report)
         self._header = self._variants.header
+        self._is_on_main = bool(head.models) and "endpoint" not in self._header.ours  # else each row says on which
+        if self._is_on_main:
+            self._header = with_meant(self._header, head.models[0])
         report.columns = tuple(name for name, _ in self._header.own)
         self._file_name = head.file.name
         self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
@@ -50,6 +53,7 @@ class Reading:
             plan=self._plan,
             header=self._header,
             models=head.models,
+            are_models_known=head.are_models_known,
             pinned_dir=head.pinned_dir,
             sheet=head.file,
             spoiled=self._variants.spoiled,
@@ -77,16 +81,23 @@ class Reading:
 
     def check_campaign(self) -> None:
         """Report what is wrong with the campaign by itself, where no rows can be read."""
-        loose = replace(self._plan, is_loose=True)  # which columns there are is what nobody knows
-        read_variants(self._header, loose, self._head.models, self._file_name, self._report)
         for model in self._head.models:
             self._inputs.check_defaults(model)
         if self._plan.takes is not None:
             self._plan_takes  # noqa: B018
+        if self._plan.output is not None:
+            self._check_output(self._plan.output)
+
+    def _check_output(self, entry: Entry) -> None:
+        try:
+            Template.parse(without_suffix(str(entry.value)))
+        except TemplateError as exc:
+            place = f"{self._plan.path.name}:{entry.line}"
+            self._report.add(place, "output", f"{shown(entry.value)} {exc}", "template")
 
     def _check_head(self) -> None:
         """What is wrong with the header, told even where no row follows."""
-        if self._main and "endpoint" not in self._header.ours:  # else each row says which
+        if self._is_on_main:
             self._inputs.target(self._main)
         self._is_head_wrong = self._report.is_wrong_but_for(_HARMLESS)
 
@@ -263,7 +274,7 @@ class Reading:
             template = Template.parse(without_suffix(text))
         except TemplateError as exc:
             return f"{shown(text)} {exc}"
-        if self._plan.is_loose:
+        if self._plan.is_loose or not self._head.are_models_known:
             return template
         columns = [name for name, _ in self._header.own if name != VARIANT_COLUMN]
         known = dict.fromkeys(("id", "take", *columns, *(field.name for field in endpoint.fields)))

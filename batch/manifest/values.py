@@ -58,6 +58,7 @@ class InputReader:
     """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report.
 
     `spoiled` are fields whose entry in the campaign is wrong, as has been told: nothing more is said about them.
+    Without `are_models_known` nobody knows all fields there are, and a name may be one of those.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class InputReader:
         plan: Campaign,
         header: Header,
         models: Sequence[Endpoint],
+        are_models_known: bool,
         pinned_dir: Path | None,
         sheet: Path,
         spoiled: frozenset[str],
         report: Report,
     ) -> None:
         self._plan, self._header, self._models, self._pinned_dir = plan, header, models, pinned_dir
+        self._are_models_known = are_models_known
         self._spoiled = spoiled
         self._report = report
         self._file_name = sheet.name
@@ -102,7 +105,14 @@ class InputReader:
         named |= {field.name for field in endpoint.fields} if self._plan.is_loose else self._spoiled
         lines = {name: self._plan.place(entry.line) for name, entry in self._plan.columns.items()}
         inputs = inputs_of(
-            self._header, endpoint, self._models, named, lines, self._report, is_loose=self._plan.is_loose
+            self._header,
+            endpoint,
+            self._models,
+            named,
+            lines,
+            self._report,
+            is_loose=self._plan.is_loose,
+            are_models_known=self._are_models_known,
         )
         image = next((field.name for field in endpoint.fields if field.media == "image"), None)
         return Target(
@@ -143,12 +153,15 @@ class InputReader:
     def _report_stranger(self, name: str, entry: Entry, endpoint: Endpoint) -> Sequence[str]:
         """Report a default that is no field; the fields that may be meant."""
         names = tuple(field.name for field in endpoint.fields)
+        meant = difflib.get_close_matches(name, names, n=1)
+        if not self._are_models_known and name not in OURS[1:]:
+            return meant
         if name in OURS[1:]:
             message = f"is no field; write `{name}: {entry.text}` on a line of its own, not under `defaults`"
         else:
             message = f"is not a field of {endpoint.id}{near(name, names)}"
         self._report.add(self._plan.place(entry.line), f"defaults.{name}", message, "unknown_field")
-        return difflib.get_close_matches(name, names, n=1)
+        return meant
 
     def _file_problems(self, field: Field, value: Any, files: Files) -> tuple[Problem, ...]:
         """What is wrong with the files of a default, whose paths are relative to the campaign file."""

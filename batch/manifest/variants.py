@@ -41,13 +41,22 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """One template of `set`, the field that it fills, and its address."""
+
+    template: Template
+    field: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variants:
     """A campaign's axes and templates, checked against a sheet's header. `header` has their columns too."""
 
     header: Header
     width: int  # how many columns the sheet has
     axes: tuple[Axis, ...]
-    templates: tuple[tuple[Template, str], ...]  # and the address of each
+    templates: tuple[Filling, ...]
     file_name: str
     spoiled: frozenset[str] = frozenset()  # fields that a wrong entry would fill
 
@@ -66,8 +75,9 @@ class Variants:
             said = dict(texts)
             for axis, (_, entry) in zip(self.axes, chosen, strict=True):
                 said[axis.name] = entry.text
-            made = [template.text({"id": id, **said}) for template, _ in self.templates]
-            places = [f"{self.file_name}:{entry.line}" for _, entry in chosen] + [place for _, place in self.templates]
+            made = [filling.template.text({"id": id, **said}) for filling in self.templates]
+            places = [f"{self.file_name}:{entry.line}" for _, entry in chosen]
+            places += [filling.place for filling in self.templates]
             if self.axes:
                 said[VARIANT_COLUMN] = str(number)
             yield Variant(
@@ -83,13 +93,21 @@ class Variants:
 
 
 def read_variants(
-    header: Header, plan: Campaign, models: Sequence[Endpoint], sheet_name: str, report: Report
+    header: Header,
+    plan: Campaign,
+    models: Sequence[Endpoint],
+    sheet_name: str,
+    report: Report,
+    *,
+    are_fields_known: bool,
+    are_columns_known: bool,
 ) -> Variants:
     """The campaign's axes and templates as columns; what is wrong with them is reported at their lines.
 
-    Without `models` (their ids are wrong) nobody knows the fields, and only what is wrong by itself is told.
+    Where an endpoint's id is wrong or nothing names the rows, nobody knows all fields or any column, and of those only
+    what is wrong by itself is told.
     """
-    builder = _Builder(header, plan, models, sheet_name, report)
+    builder = _Builder(header, plan, models, sheet_name, report, are_fields_known, are_columns_known)
     for index, axis in enumerate(plan.matrix, start=header.width):
         builder.add_axis(index, axis)
     for index, (name, entry) in enumerate(plan.set.items(), start=header.width + len(plan.matrix)):
@@ -101,10 +119,19 @@ class _Builder:
     """The columns of a campaign's axes and templates, one after the other."""
 
     def __init__(
-        self, header: Header, plan: Campaign, models: Sequence[Endpoint], sheet_name: str, report: Report
+        self,
+        header: Header,
+        plan: Campaign,
+        models: Sequence[Endpoint],
+        sheet_name: str,
+        report: Report,
+        are_fields_known: bool,
+        are_columns_known: bool,
     ) -> None:
         self._header, self._plan, self._models = header, plan, models
         self._sheet_name, self._report = sheet_name, report
+        self._are_fields_known = are_fields_known
+        self._are_names_known = are_columns_known and not plan.is_loose
         self._fields = dict.fromkeys(field.name for endpoint in models for field in endpoint.fields)
         self._taken = {_field(column.target): column.name for column in header.candidates}
         self._names = {name for name, _ in header.own}
@@ -133,7 +160,7 @@ class _Builder:
         elif target in self._fields:
             column = Column(index=index, name=axis.key, target=target, is_mapped=False, is_axis=True)
             self._candidates.append(column)
-        elif self._models and axis.name not in self._used and self._is_used_known:
+        elif self._are_fields_known and axis.name not in self._used and self._is_used_known:
             hint = near(axis.name, self._fields)
             self._report.add(*where, f"is neither a field nor named in a template of `set`{hint}", "unknown_axis")
             self._excuse(target)
@@ -144,7 +171,7 @@ class _Builder:
         target = _field(name)
         where = self._plan.place(entry.line), f"set.{name}"
         axes = {_field(axis.name) for axis in self._plan.matrix}
-        if self._models and (target not in self._fields or name in OURS):
+        if self._are_fields_known and (target not in self._fields or name in OURS):
             message = f"is not a field of {self._models[0].id}{near(target, self._fields)}"
             self._report.add(*where, message, "unknown_field")
             self._excuse(target)
@@ -171,22 +198,23 @@ class _Builder:
             ),
             width=width,
             axes=plan.matrix if count <= VARIANTS_MAX else tuple(_first(axis) for axis in plan.matrix),
-            templates=tuple(self._templates.values()),
+            templates=self._templates,
             file_name=plan.path.name,
             spoiled=frozenset(self._spoiled),
         )
 
-    def _read_templates(self) -> dict[str, tuple[Template, str]]:
+    def _read_templates(self) -> tuple[Filling, ...]:
         """The templates of `set`; one that cannot be used is reported and stands in as plain text."""
         known = dict.fromkeys(("id", *self._names, *(axis.name for axis in self._plan.matrix)))
-        made = {}
+        made = []
         for name, entry in self._plan.set.items():
             template = self._template(entry, known, f"set.{name}")
             if template is None:
                 self._spoiled.add(_field(name))
             plain = Template(parts=((str(entry.value), None),), names=frozenset())
-            made[name] = (template or plain, self._plan.place(entry.line))
-        return made
+            place = self._plan.place(entry.line)
+            made.append(Filling(template=template or plain, field=_field(name), place=place))
+        return tuple(made)
 
     def _template(self, entry: Entry, known: Collection[str], key: str) -> Template | None:
         address = self._plan.place(entry.line)
@@ -201,7 +229,7 @@ class _Builder:
         unknown = sorted(template.names - set(known))
         for name in unknown:
             self._used.update(difflib.get_close_matches(name, list(known), n=1))
-            if name not in self._plan.spoiled and not self._plan.is_loose:
+            if name not in self._plan.spoiled and self._are_names_known:
                 message = f"names {{{name}}}, which is neither a column nor an axis{near(name, known)}"
                 self._report.add(address, key, message, "template")
         return None if unknown else template
