@@ -167,7 +167,18 @@ CREATE INDEX attempt_sought ON attempt (campaign_id)  -- what fal's history may 
   WHERE end_event = 'given_up' AND (witness IS NULL OR witness IN ('found', 'paid'));
 """
 
-_MIGRATIONS = (("0001_tables", _TABLES), ("0002_cancelling", _CANCELLING), ("0003_witnesses", _WITNESSES))
+# With the job alone SQLite preferred the unique index over a campaign's rows, and walked them all for every job.
+_WANTING = """
+DROP INDEX row_job;
+CREATE INDEX row_wanting ON row (job_id, campaign_id, reading);  -- who wants a job: all that is asked of it
+"""
+
+_MIGRATIONS = (
+    ("0001_tables", _TABLES),
+    ("0002_cancelling", _CANCELLING),
+    ("0003_witnesses", _WITNESSES),
+    ("0004_wanting", _WANTING),
+)
 """In order, for ever: a ledger that has the first of them gets the others."""
 
 assert {state.value for state in FINAL} == {"fetched", "failed", "cancelled"}, "the partial indexes above name the rest"
