@@ -179,7 +179,8 @@ def test_what_hits_a_call_does_not_hang_on_other_kinds_of_calls() -> None:
     alone = plan("seed: 1\nsubmit: {answer_lost: 10%}")
     among = plan("seed: 1\nsubmit: {answer_lost: 10%}\nstatus: {reset: 50%}\nverdict: {internal_error: 20%}")
     assert hits(alone, "submit") == hits(among, "submit")
-    assert hits(plan("seed: 1\nstatus: {answer_cut: 10%}"), "status") != hits(alone, "submit")
+    elsewhere = plan("seed: 1\nstatus: {reset: 10%}")
+    assert hits(elsewhere, "status") != hits(plan("seed: 1\nsubmit: {reset: 10%}"), "submit")
 
 
 def test_a_rate_is_kept() -> None:
@@ -187,6 +188,16 @@ def test_a_rate_is_kept() -> None:
     assert found["answer_lost"] / 20_000 == pytest.approx(0.1, abs=0.01)
     assert found["reset"] / 20_000 == pytest.approx(0.3, abs=0.01)
     assert hits(plan("submit: {answer_lost: 40%, reset: 60%}"), "submit").count(None) == 0
+
+
+def test_the_details_of_a_strike_are_drawn_apart_from_the_strike() -> None:
+    """A rare fault has both sides of its coin, and all of its codes."""
+    of = plan("submit: {answer_cut: 5%, gateway_after: 5%}")
+    strikes = [strike for number in range(1, 1001) if (strike := of.strike("submit", number)) is not None]
+    cuts = [strike.coin("with_request_id") for strike in strikes if strike.fault.kind.name == "answer_cut"]
+    codes = [strike.pick("codes") for strike in strikes if strike.fault.kind.name == "gateway_after"]
+    assert 0.25 < sum(cuts) / len(cuts) < 0.75
+    assert set(codes) == {"502", "503", "504"}
 
 
 def test_a_drawn_plan_is_moderate_and_needs_no_hand() -> None:

@@ -361,6 +361,16 @@ def test_a_verdict_takes_the_place_of_the_video(
     on_virtual_clock(test)
 
 
+def test_what_never_started_takes_no_runners_time(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with local_queue(tmp_path, faults=plan("verdict: {start_timeout: 1}")) as local:
+            request_id = (await local.submit())["request_id"]
+            await local.finished(request_id)
+            assert (await local.status(request_id)).json()["metrics"] == {"inference_time": 0.0}
+
+    on_virtual_clock(test)
+
+
 @pytest.mark.parametrize("kind", RUNNER_ERRORS)
 def test_a_runner_error_has_the_code_of_its_type(kind: str, tmp_path: Path) -> None:
     async def test() -> None:
@@ -531,6 +541,23 @@ def test_a_history_may_show_only_what_has_ended_and_late_at_that(tmp_path: Path)
     on_virtual_clock(test)
 
 
+def test_what_ends_between_two_pages_had_not_ended(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with local_queue(tmp_path, faults=plan("history: {only_ended: true}")) as local:
+            ids = [(await local.submit(wanted(seed=seed)))["request_id"] for seed in range(3)]
+            await anyio.sleep(15)  # the first has ended, the second runs
+            found, params = [], {"endpoint_id": ENDPOINT, "limit": "1"}
+            for _ in ids:
+                page = (await local.client.get("/v1/models/requests/by-endpoint", params=params)).json()
+                found += [item["request_id"] for item in page["items"]]
+                params["cursor"] = page["next_cursor"]
+                await anyio.sleep(20)
+            assert found == ids[:1]
+            assert local.queue.luck.struck() == {"history.only_ended": 2}
+
+    on_virtual_clock(test)
+
+
 def test_the_pages_of_a_late_history_add_up(tmp_path: Path) -> None:
     async def test() -> None:
         async with local_queue(tmp_path, faults=plan("history: {late: 60s}")) as local:
@@ -585,6 +612,29 @@ def test_an_account_locks_after_exactly_so_many_and_unlocks_under_another_plan(t
             assert await accepted(local.client) == 5
             assert (await local.client.put("/local/faults", content="seed: 0")).json()["accepted"] == 5
             assert (await local.client.post(f"/{ENDPOINT}", json=wanted())).status_code == 200
+
+    on_virtual_clock(test)
+
+
+@pytest.mark.parametrize(("switch", "code"), [("locked_after", 403), ("key_refused_after", 401)])
+def test_an_account_ends_exactly_also_for_submits_that_are_on_their_way(switch: str, code: int, tmp_path: Path) -> None:
+    async def test() -> None:
+        async def slow_body(number: int) -> AsyncIterator[bytes]:
+            for piece in (b'{"prompt": ', f'"{number}"'.encode(), b"}"):
+                yield piece
+                await anyio.sleep(1)
+
+        async with local_queue(tmp_path, faults=plan(f"account: {{{switch}: 5}}")) as local:
+            codes: list[int] = []
+
+            async def submit(number: int) -> None:
+                codes.append((await local.client.post(f"/{ENDPOINT}", content=slow_body(number))).status_code)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(submit, number)
+            assert Counter(codes) == {200: 5, code: 15}
+            assert await accepted(local.client) == 5
 
     on_virtual_clock(test)
 

@@ -132,7 +132,7 @@ class Uploads:
 
     def _is_missing(self, file: StoredFile) -> bool:
         """Whether a fault hides a file that a request made (which is named after it)."""
-        made_by = None if file.is_upload else self.store.request(str(uuid.UUID(hex=file.id)), self.clock())
+        made_by = self.store.request(str(uuid.UUID(hex=file.id)), self.clock())
         return made_by is not None and self.luck.file_is_missing(made_by, self.clock())
 
     async def _pieces(self, file_id: str, start: int, end: int) -> AsyncIterator[bytes]:
