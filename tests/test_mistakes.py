@@ -43,6 +43,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "noise.jpg").write_bytes(bytes(range(32)) * 9)
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "images" / "moon.jpg").read_bytes()[:15_000])
+    for name in ("one/portraits-of-nobody.jpg", "two/portraits-of-nobody.jpg", ".cache/hidden.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
     Image.new("RGB", (400, 400)).save(tmp_path / "new.avif")
     Image.new("RGB", (200, 400)).save(tmp_path / "small.png")
     return tmp_path
@@ -65,6 +68,9 @@ def report(folder: Path) -> Report:
 
 # One cell. The header is `prompt,image_url` and the column named; the message follows `shots.csv:2 column: `.
 
+RATIOS = "21:9, 16:9, 4:3, 1:1, 3:4, 9:16, auto"
+DATED = "a spreadsheet program made a date of it; set the column to text"
+
 CELLS: list[tuple[str, str, str]] = [
     ("duration", "13", "'13' is not one of 2 … 12"),
     ("duration", "five", "'five' is not one of 2 … 12"),
@@ -74,10 +80,40 @@ CELLS: list[tuple[str, str, str]] = [
     (
         "aspect_ratio",
         "16x9",
-        "'16x9' is not one of 21:9, 16:9, 4:3, 1:1, 3:4, 9:16, auto (did you mean '16:9'?)",
+        f"'16x9' is not one of {RATIOS} (did you mean '16:9'?)",
     ),
     ("seed", "1.5", "'1.5' is not a whole number"),
-    ("seed", "1,000", "'1,000' is not a whole number"),
+    ("seed", "1,000", "'1,000' is not a whole number (write it with nothing between its digits)"),
+    ("seed", "1.000.000", "'1.000.000' is not a whole number (write it with nothing between its digits)"),
+    ("seed", "2,0", "'2,0' is not a whole number (a decimal comma; write 2)"),
+    ("seed", "2,5", "'2,5' is not a whole number"),
+    ("seed", "02.03.2026", f"'02.03.2026' is not a whole number ({DATED})"),
+    ("seed", "2026-03-02 00:00:00", f"'2026-03-02 00:00:00' is not a whole number ({DATED})"),
+    ("seed", "02. Mrz", f"'02. Mrz' is not a whole number ({DATED})"),
+    ("seed", "Mar-26", f"'Mar-26' is not a whole number ({DATED})"),
+    ("seed", "5 marks", "'5 marks' is not a whole number"),
+    ("duration", "2,0", "'2,0' is not one of 2 … 12 (a decimal comma; write 2)"),
+    ("duration", "13,0", "'13,0' is not one of 2 … 12"),
+    ("duration", "2.3.26", f"'2.3.26' is not one of 2 … 12 ({DATED})"),
+    (
+        "aspect_ratio",
+        "16:09:00",
+        f"'16:09:00' is not one of {RATIOS} (a spreadsheet program made a time of it; write 16:9 and set the column "
+        "to text)",
+    ),
+    (
+        "aspect_ratio",
+        "9:09 PM",
+        f"'9:09 PM' is not one of {RATIOS} (a spreadsheet program made a time of it; write 21:9 and set the column "
+        "to text)",
+    ),
+    ("aspect_ratio", "16:08", f"'16:08' is not one of {RATIOS}"),
+    *(
+        (("camera_fixed", word, f"'{word}' is not true or false (write true)"))
+        for word in ("WAHR", "VRAI", "Ja", "Oui")
+    ),
+    *((("camera_fixed", word, f"'{word}' is not true or false (write false)")) for word in ("FALSCH", "Nein", "Non")),
+    ("takes", "2,0", "'2,0' is not a whole number from 1 to 1000 (a decimal comma; write 2)"),
     ("seed", "random", "'random' is not a whole number"),
     ("camera_fixed", "perhaps", "'perhaps' is not true or false (yes and no, 1 and 0 will do)"),
     ("takes", "0", "'0' is not a whole number from 1 to 1000"),
@@ -120,6 +156,43 @@ def test_a_cell_that_is_wrong_is_named_with_what_is_expected(
     assert report(f'prompt,image_url,{column}\nx,{URL},"{cell}"\n') == [f"shots.csv:2 {column}: {message}"]
 
 
+ERRORS = ["#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#N/A", "#NULL!", "#NUM!", "#ERROR!", "#BEZUG!", "#NV", "Err:502"]
+
+
+@pytest.mark.parametrize("error", [*ERRORS, " #REF! "])
+def test_an_error_of_the_spreadsheet_program_is_sent_nowhere(report: Report, error: str) -> None:
+    hint = "; text that begins with = + or - needs a ' before it there" if error == "#NAME?" else ""
+    message = f"'{error.strip()}' is an error of the spreadsheet program; mend the cell there{hint}"
+    row = ",".join([error] * 7)
+    found = report(f"id,takes,output,prompt,image_url,duration,seed,mood\n{row},{error}\n")
+    names = ["id", "takes", "output", "prompt", "image_url", "duration", "seed"]
+    assert sorted(found) == sorted(f"shots.csv:2 {name}: {message}" for name in names)
+
+
+def test_an_error_in_a_cell_that_a_template_names_is_told_at_the_cell(report: Report, folder: Path) -> None:
+    (folder / "shots.csv").write_text(f"id,subject,length,mood,image_url\na,#REF!,#NV,#N/A,{URL}\nb,x,13,,{URL}\n")
+    campaign = "rows: shots.csv\nset: {prompt: '{subject}, seen', duration: '{length}'}\nmatrix: {seed: [1, 2]}\n"
+    wrong = "is an error of the spreadsheet program; mend the cell there"
+    assert report(campaign, "n.yaml") == [
+        "n.yaml:2 set.duration: '13' is not one of 2 … 12 (for shots.csv:3)",
+        f"shots.csv:2 subject: '#REF!' {wrong}",
+        f"shots.csv:2 length: '#NV' {wrong}",
+    ]
+
+
+def test_the_signs_of_a_column_that_is_too_narrow_are_no_value(report: Report) -> None:
+    (issue,) = report(f"prompt,image_url,seed\nx,{URL},#####\n")
+    wrong = "stands for a value that its column had no room for; widen the column and save it again"
+    assert issue == f"shots.csv:2 seed: '#####' {wrong}"
+
+
+@pytest.mark.parametrize("text", ["#1 in the charts", "#REF! and more", "# N/A", "N/A", "##", "Err: 502", "#cats!"])
+def test_text_that_begins_like_an_error_is_text(folder: Path, text: str) -> None:
+    (folder / "shots.csv").write_text(f"prompt,image_url\n{text},{URL}\n")
+    (row,) = manifest.load(folder / "shots.csv").rows()
+    assert row.job.input["prompt"] == text
+
+
 # One image. The message follows `shots.csv:2 image_url: `.
 
 FILES: list[tuple[str, str]] = [
@@ -140,7 +213,10 @@ FILES: list[tuple[str, str]] = [
         "small.png",
         "'small.png': 200 x 400 pixels: each side must be over 300 and under 6000 pixels",
     ),
-    ("moon.jpg", "'moon.jpg' does not exist; looked for moon.jpg"),
+    ("moon.jpg", "'moon.jpg' does not exist (did you mean 'images/moon.jpg'?); looked for moon.jpg"),
+    ("small.jpg", "'small.jpg' does not exist (did you mean 'small.png'?); looked for small.jpg"),
+    ("portraits-of-nobody.jpg", "'portraits-of-nobody.jpg' does not exist; looked for portraits-of-nobody.jpg"),
+    ("hidden.jpg", "'hidden.jpg' does not exist; looked for hidden.jpg"),
     ("images/mon.jpg", "'images/mon.jpg' does not exist (did you mean 'moon.jpg'?); looked for images/mon.jpg"),
     ("images/MOON.JPG", "'images/MOON.JPG' does not exist (did you mean 'moon.jpg'?); looked for images/MOON.JPG"),
     ("pics/moon.jpg", "'pics/moon.jpg' does not exist, nor does the folder 'pics'; looked for pics/moon.jpg"),
@@ -623,8 +699,7 @@ def test_a_campaign_that_is_wrong_tells_all_of_it_once(report: Report, text: str
     assert report(text, "n.yaml") == issues
 
 
-# What nobody can know where the rows or the endpoint are not found is never a mistake: neither the columns there are, nor
-# the fields. What is wrong all the same is told.
+# Where the rows or the endpoint are not found, nobody knows which columns or fields there are: none of them is wrong.
 
 NO_ROWS: list[tuple[str, str]] = [
     ("rows: pix/*.jpg", "rows: no file matches 'pix/*.jpg'; looked in FOLDER"),

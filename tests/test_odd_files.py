@@ -182,7 +182,7 @@ def test_a_semicolon_too_many_is_told_as_one(refusal: Refusal) -> None:
 # Cells.
 
 
-@pytest.mark.parametrize("text", ["NA", "N/A", "null", "None", "nan", "NaN", "TRUE", "-", "#N/A", "1e5", "007"])
+@pytest.mark.parametrize("text", ["NA", "N/A", "null", "None", "nan", "NaN", "TRUE", "-", "#1", "1e5", "007"])
 def test_no_text_means_nothing_or_a_number_by_itself(read: Read, text: str) -> None:
     (row,) = read(f"id,prompt,image_url\n{text},{text},{URL}\n")
     assert (row.id, row.job.input["prompt"]) == (text, text)
@@ -332,6 +332,14 @@ SAVE = "save it as CSV UTF-8"
 )
 def test_what_is_no_sheet_is_said_to_be_what_it_is(refusal: Refusal, content: bytes, message: str) -> None:
     assert refusal(content) == message
+
+
+def test_a_text_file_with_tabs_is_told_its_name(refusal: Refusal) -> None:
+    """As Excel saves a sheet as "Unicode Text"."""
+    refused = "shots.txt: .txt is not read here, .csv, .tsv, .yaml, .yml is."
+    hint = " Tabs stand between its cells: rename it shots.tsv."
+    assert refusal(f"prompt\timage_url\nx\t{URL}\n".encode("utf-16"), "shots.txt") == refused + hint
+    assert refusal(b"a text\n\twith a tab", "shots.txt") == refusal(b"", "shots.txt") == refused
 
 
 @pytest.mark.parametrize(

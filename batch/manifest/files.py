@@ -93,7 +93,7 @@ class Files:
             slashed = _with_slashes(text, folders)
             path = next((path for path in (*tried, *slashed) if path.exists()), tried[0])
             if not path.exists():
-                hint = _odd_path(text) or self._looked(slashed or tried)
+                hint = _odd_path(text) or self._looked(text, slashed or tried)
                 return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}")
             if path.is_dir():
                 return _problem(field, text, "file_missing", f"{shown(text)} is a folder; name one file in it")
@@ -104,15 +104,18 @@ class Files:
             reason = getattr(exc, "strerror", None) or str(exc)
             return _problem(field, text, "file_missing", f"{shown(text)} cannot be read: {reason}")
 
-    def _looked(self, tried: Sequence[Path]) -> str:
+    def _looked(self, text: str, tried: Sequence[Path]) -> str:
         places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
-        return f"{self._hint(tried)}; looked for {places}"
+        return f"{self._hint(text, tried)}; looked for {places}"
 
-    def _hint(self, tried: Sequence[Path]) -> str:
-        """A file of nearly that name, for the first few that are missing: listing and comparing is slow."""
+    def _hint(self, text: str, tried: Sequence[Path]) -> str:
+        """A file that may be meant, for the first few that are missing: listing and comparing is slow."""
         self._hints += 1
         if self._hints > HINTS_MAX:
             return ""
+        below = _one_folder_down(tried) if Path(text).name == text else []
+        if len(below) == 1:
+            return f" (did you mean {shown(below[0])}?)"
         for path in tried:
             if path.parent.is_dir():
                 names = {
@@ -220,6 +223,17 @@ def _unread(head: bytes) -> tuple[str, str]:
     if not any(code < 9 for code in head):
         return "text/plain", "is text, not an image"
     return "application/octet-stream", "is not an image that can be read"
+
+
+def _one_folder_down(tried: Sequence[Path]) -> list[str]:
+    """Where a file named without its folder may lie: its paths from the folders it was looked for in."""
+    found: dict[str, None] = {}
+    for path in tried:
+        if path.parent.is_dir():
+            for folder in itertools.islice(path.parent.iterdir(), LISTED_MAX):
+                if not folder.name.startswith(".") and (folder / path.name).is_file():
+                    found[f"{folder.name}/{path.name}"] = None
+    return list(found)
 
 
 def _with_slashes(text: str, folders: Sequence[Path]) -> list[Path]:

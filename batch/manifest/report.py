@@ -27,6 +27,7 @@ KINDS: Mapping[str, str] = {
     "too_many_cells": "a row has more cells than the header",
     "shifted_cells": "a bare comma in a text has pushed the cells of a row to the right",
     "unnamed_column": "a value stands in a column without a name",
+    "sheet_error": "a cell holds a spreadsheet program's error, such as #REF!, in place of a value",
     "exported_matrix": "the sheet is the export of a campaign with a matrix",
     # the header
     "duplicate_column": "two columns have the same name",

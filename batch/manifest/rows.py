@@ -11,6 +11,7 @@ from functools import cached_property
 
 from batch import endpoints, jobs
 from batch.endpoints import Endpoint, shown
+from batch.endpoints.cells import number_hint
 from batch.jobs import Job, Row
 from batch.manifest.campaign import Entry
 from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
@@ -19,7 +20,7 @@ from batch.manifest.names import Template, TemplateError, one_name, row_hash, wi
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
-from batch.manifest.values import InputReader, Target, Values, text_of
+from batch.manifest.values import InputReader, Target, Values, sheet_error, text_of
 from batch.manifest.variants import Variant
 from batch.seen import Seen
 
@@ -61,6 +62,8 @@ class Reading:
         )
         axes = {axis.name: {str(entry.value) for entry in axis.values} for axis in self._plan.matrix}
         self._unknown_models = axes.get("endpoint", set()) - {model.id for model in head.models}
+        in_templates = frozenset(name for filling in self._variants.templates for name in filling.template.names)
+        self._in_templates = tuple(pair for pair in self._own if pair[0] in in_templates)
         self._templates: dict[tuple[str, str], Template | str] = {}
         self._seen = Seen()
         self._seen_stems = Seen()
@@ -117,13 +120,16 @@ class Reading:
             self._refuse_export()
             return
         texts = {name: text_of(cells[index]) for name, index in self._own}
+        spoiled = self._spoiled_by(record, texts)
         id = self._id(record, texts)
         takes = self._takes(record)
         keys: set[str] = set()
         for variant in self._variants.of(record, texts, id):
-            yield from self._takes_of(variant, number, id, takes, keys)
+            yield from self._takes_of(variant, number, id, takes, keys, spoiled)
 
-    def _takes_of(self, variant: Variant, number: int, id: str, takes: int, keys: set[str]) -> Iterator[Row]:
+    def _takes_of(
+        self, variant: Variant, number: int, id: str, takes: int, keys: set[str], spoiled: frozenset[str]
+    ) -> Iterator[Row]:
         """The rows of one combination. `keys` are the jobs that other combinations of the same row want.
 
         A row that is wrong itself, or under a head that is wrong, says nothing about jobs and names. The others do,
@@ -134,7 +140,7 @@ class Reading:
         target = self._target_of(record)
         if target is None:
             return
-        values = self._inputs.values(record, target)
+        values = self._inputs.values(record, target, spoiled)
         template = self._template(record, target)
         if self._is_head_wrong or template is None or self._report.count != before:
             return
@@ -154,6 +160,18 @@ class Reading:
                 job=job,
                 number=number,
             )
+
+    def _spoiled_by(self, record: Record, texts: Mapping[str, str]) -> frozenset[str]:
+        """The fields whose template names a cell that holds a spreadsheet program's error, which is reported."""
+        broken = set()
+        for name, index in self._in_templates:
+            error = sheet_error(texts[name])
+            if error is not None:
+                broken.add(name)
+                self._report.add(record.address(self._file_name, index), name, error, "sheet_error")
+        if not broken:
+            return frozenset()
+        return frozenset(filling.field for filling in self._variants.templates if filling.template.names & broken)
 
     def _refuse_export(self) -> None:
         """An earlier export of a matrix: its lines say less than the campaign did, and would be other jobs."""
@@ -195,7 +213,12 @@ class Reading:
 
     def _our_cell(self, record: Record, name: str) -> str:
         index = self._header.ours.get(name)
-        return "" if index is None else text_of(record.cells[index]).strip()
+        text = "" if index is None else text_of(record.cells[index]).strip()
+        error = sheet_error(text)
+        if error is None or name == "endpoint":  # that says it in its own words
+            return text
+        self._wrong(record, name, error, "sheet_error")
+        return ""
 
     def _wrong(self, record: Record, name: str, message: str, kind: str) -> None:
         """An issue with one of our own columns."""
@@ -222,7 +245,7 @@ class Reading:
         if text or self._plan.takes is None:
             takes = _read_takes(text or "1")
             if takes is None:
-                self._wrong(record, "takes", f"{shown(text)} is not a whole number from 1 to {TAKES_MAX}", "takes")
+                self._wrong(record, "takes", _no_takes(text), "takes")
             return takes or 1
         return self._plan_takes
 
@@ -232,8 +255,7 @@ class Reading:
         assert entry is not None
         takes = _read_takes(entry.value)
         if takes is None:
-            message = f"{shown(entry.value)} is not a whole number from 1 to {TAKES_MAX}"
-            self._report.add(f"{self._plan.path.name}:{entry.line}", "takes", message, "takes")
+            self._report.add(f"{self._plan.path.name}:{entry.line}", "takes", _no_takes(entry.value), "takes")
         return takes or 1
 
     def _target_of(self, record: Record) -> Target | None:
@@ -336,6 +358,10 @@ def _stem(
     if takes > 1 and "take" not in template.names and ("seed" not in template.names or has_own_seed):
         return f"{stem}-{job.take}"
     return stem
+
+
+def _no_takes(text: str) -> str:
+    return f"{shown(text)} is not a whole number from 1 to {TAKES_MAX}{number_hint(text, is_whole=True)}"
 
 
 def _read_takes(text: str) -> int | None:

@@ -222,7 +222,18 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
     if path.suffix.lower() not in suffixes:
         known = ", ".join(suffixes)
         hint = " Save the sheet as CSV UTF-8." if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers") else ""
+        if path.suffix.lower() == ".txt" and _has_tabs(path):
+            hint = f" Tabs stand between its cells: rename it {path.stem}.tsv."
         raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here, {known} is.{hint}")
+
+
+def _has_tabs(path: Path) -> bool:
+    """Whether the first line is that of a table, as Excel saves it as "Unicode Text"."""
+    try:
+        with look_at(path).open() as file:
+            return "\t" in file.readline(HEADER_CHARS_MAX)
+    except (OSError, InputError):
+        return False
 
 
 def _missing(path: Path, suffixes: Sequence[str]) -> str:

@@ -22,13 +22,22 @@ from batch.manifest.files import Files
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
 
-__all__ = ["InputReader", "Target", "Values", "text_of"]
+__all__ = ["InputReader", "Target", "Values", "sheet_error", "text_of"]
 
 CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 100
 SHIFTED_MIN = 2  # so many wrong cells in a row, one of them half of a text, are one mistake
 
 _HALF = re.compile(r" +[^\W\d_]")
+
+# What Excel, Google Sheets and LibreOffice write into a file for a cell without a value; in English, German, French and
+# Spanish, for Excel translates them.
+_SHEET_ERRORS = frozenset(
+    {"#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#N/A", "#NULL!", "#NUM!", "#ERROR!", "#SPILL!", "#CALC!", "#FIELD!"}
+    | {"#BEZUG!", "#WERT!", "#NV", "#ZAHL!", "#ÜBERLAUF!", "#NOM?", "#VALEUR!", "#NUL!", "#NOMBRE!"}
+    | {"#¿NOMBRE?", "#¡REF!", "#¡VALOR!", "#¡DIV/0!", "#¡NULO!", "#¡NUM!"}
+)
+_OFFICE_ERROR = re.compile(r"Err:[0-9]{3}|#{3,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,17 +178,24 @@ class InputReader:
         read = [files.read(field, text, (self._folder,)) for text in texts]
         return tuple(item for item in read if isinstance(item, Problem))
 
-    def values(self, record: Record, target: Target) -> Values:
-        """The row's input, checked. After an issue it is only good for finding more of them."""
+    def values(self, record: Record, target: Target, spoiled: frozenset[str] = frozenset()) -> Values:
+        """The row's input, checked. After an issue it is only good for finding more of them.
+
+        `spoiled` are fields that this row's own cells have spoiled, as has been told.
+        """
         input = dict(target.defaults)
         origin: dict[str, Column] = {}
-        bad = set(target.inputs.unfilled | target.spoiled)
+        bad = set(target.inputs.unfilled | target.spoiled | spoiled)
         cells = record.cells
         for column, field in target.inputs.columns:
             cell = cells[column.index]
             if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
                 continue  # an empty cell is a field that is not set
-            value = _read(field, cell, target.remembered.get(column.name))
+            if field.name in spoiled:
+                continue
+            error = None if column.is_axis or column.is_set else sheet_error(cell)
+            wrong = error and Problem(loc=(field.name,), kind="sheet_error", message=error, input=cell)
+            value = wrong or _read(field, cell, target.remembered.get(column.name))
             origin[field.name] = column
             bad.discard(field.name)
             problems = (value,) if isinstance(value, Problem) else _policy(field, value)
@@ -283,6 +299,19 @@ def _read(field: Field, cell: object, remembered: dict[str, object] | None) -> o
 def _place(problem: Problem) -> str:
     """Where inside a structured cell: `image_size.width: `."""
     return f"{'.'.join(str(step) for step in problem.loc[1:])}: " if len(problem.loc) > 1 else ""
+
+
+def sheet_error(cell: object) -> str | None:
+    """What is wrong with a cell that holds a spreadsheet program's error: nobody means it to be sent. Else None."""
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("#", "E"):
+        return None
+    text = cell.strip()
+    if text.startswith("###") and _OFFICE_ERROR.fullmatch(text):
+        return f"{shown(text)} stands for a value that its column had no room for; widen the column and save it again"
+    if text not in _SHEET_ERRORS and not _OFFICE_ERROR.fullmatch(text):
+        return None
+    hint = "; text that begins with = + or - needs a ' before it there" if text in ("#NAME?", "#NOM?") else ""
+    return f"{shown(text)} is an error of the spreadsheet program; mend the cell there{hint}"
 
 
 def text_of(cell: object) -> str:
