@@ -110,6 +110,25 @@ def test_a_cell_that_means_nothing_to_its_field_is_a_problem(name: str, written:
     assert (read.loc, read.kind) == ((name,), kind)
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("0,5", "'0,5' is not a number (a decimal comma; write 0.5)"),
+        ("-1,250000", "'-1,250000' is not a number (a decimal comma; write -1.250000)"),
+        ("1,250", "'1,250' is not a number (write it with nothing between its digits)"),
+        ("02. Mai", "'02. Mai' is not a number (a spreadsheet program made a date of it; set the column to text)"),
+        ("half", "'half' is not a number"),
+    ],
+)
+def test_a_number_as_a_spreadsheet_program_writes_it_abroad_is_not_guessed_at(
+    tmp_path: Path, written: str, words: str
+) -> None:
+    (field,) = pinned(tmp_path, {"strength": {"type": "number"}}).fields
+    read = endpoints.read_cell(field, written)
+    assert isinstance(read, Problem)
+    assert (read.message, read.kind) == (words, "float_type")
+
+
 def test_structured_cells_are_json(tmp_path: Path) -> None:
     sizes = {"anyOf": [{"$ref": "#/components/schemas/Size"}, {"type": "string", "enum": ["square", "wide"]}]}
     images = {"type": "array", "items": {"type": "string"}}

@@ -1,6 +1,8 @@
 """How a cell of a sheet becomes a value of a field: by the endpoint's schema, never by how the cell looks. Pure.
 
 `5`, `5.0` and `"5"` are all the duration "5"; `yes` is true. Whether the value is allowed is `check_input`'s answer.
+What a spreadsheet program of another country makes of a value (`2,0`, `WAHR`, `02. Mrz`) is never guessed at, for half
+of it could mean something else; the Problem says what to write.
 """
 
 from __future__ import annotations
@@ -8,16 +10,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 from batch.endpoints.check import Problem, one_of, shown, wrong_type
 from batch.endpoints.endpoint import Field
 
-__all__ = ["read_cell"]
+__all__ = ["number_hint", "read_cell"]
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _TRUE = frozenset({"true", "yes", "y", "on", "1", "1.0", "t"})
 _FALSE = frozenset({"false", "no", "n", "off", "0", "0.0", "f"})
+
+_TRUE_ABROAD = frozenset(
+    {"wahr", "ja", "vrai", "oui", "verdadero", "sí", "si", "vero", "sì", "verdadeiro", "sim", "waar", "prawda", "tak"}
+)
+_FALSE_ABROAD = frozenset({"falsch", "nein", "faux", "non", "falso", "não", "nao", "onwaar", "nee", "fałsz", "nie"})
+_GROUPED = re.compile(r"[-+]?[1-9][0-9]{0,2}([,.'’ \u00a0\u202f][0-9]{3})+")
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
+_MONTH = (
+    r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
+    r"|janv|févr|mars|avr|juin|juil|août|déc|ene|abr|dic|gen|mag|giu|lug|ott)\.?"
+)
+_DATE = re.compile(
+    r"([0-9]{1,4}([./-])[0-9]{1,2}\2[0-9]{2,4}"
+    rf"|[0-9]{{1,2}}\.?[ /-]?{_MONTH}([ /-][0-9]{{2,4}})?|{_MONTH}[ /-][0-9]{{1,4}})"
+    r"([ T][0-9:. ]+([ap]m)?)?",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:00)?( ?[ap]m)?", re.IGNORECASE)
+_RATIO = re.compile(r"[0-9]{1,2}:[0-9]{1,2}")
 
 
 def read_cell(field: Field, value: object) -> object:
@@ -38,6 +60,24 @@ def read_cell(field: Field, value: object) -> object:
     return wrong_type(value, field.types, (field.name,)) if field.types else _anything(field, value)
 
 
+def number_hint(text: str, *, is_whole: bool) -> str:
+    """What to write in place of a number that a spreadsheet program has written its own way, as the end of a message.
+
+    Empty where the text does not look like that.
+    """
+    text = text.strip()
+    if _DATE.fullmatch(text):
+        return " (a spreadsheet program made a date of it; set the column to text)"
+    if _GROUPED.fullmatch(text):
+        return " (write it with nothing between its digits)"
+    if not _DECIMAL_COMMA.fullmatch(text):
+        return ""
+    number = Decimal(text.replace(",", "."))
+    if number == number.to_integral_value():
+        return f" (a decimal comma; write {int(number)})"
+    return "" if is_whole else f" (a decimal comma; write {text.replace(',', '.')})"
+
+
 def _member(field: Field, value: object) -> object:
     """The member of the enum that is meant; text that is none comes back as it is, for `check_input` to name."""
     text = _plain(value)
@@ -56,12 +96,31 @@ def _member(field: Field, value: object) -> object:
         structured = _json(text)
         if structured is not None:
             return structured
-    return text if "string" in field.types or not field.types else _not_one_of(field, value)
+    hint = _member_hint(field, text)
+    return text if not hint and ("string" in field.types or not field.types) else _not_one_of(field, value, hint)
 
 
-def _not_one_of(field: Field, value: object) -> Problem:
+def _member_hint(field: Field, text: str) -> str:
+    """The member that a spreadsheet program has written its own way, as the end of a message."""
+    members = [str(member) for member in field.enum if not isinstance(member, bool)]
+    clock = _CLOCK.fullmatch(text)
+    if clock is not None:
+        hours = int(clock[1]) % 12 + 12 if (clock[4] or "").strip().lower() == "pm" else int(clock[1])
+        meant = f"{hours}:{int(clock[2])}"
+        written = f" (a spreadsheet program made a time of it; write {meant} and set the column to text)"
+        return written if meant in members and _RATIO.fullmatch(meant) else ""
+    if not any(_number(member) is not None for member in members):
+        return ""
+    hint = number_hint(text, is_whole=False)
+    if "decimal comma" not in hint:
+        return hint
+    number = Decimal(text.replace(",", "."))
+    return hint if any(_number(member) == number for member in members) else ""
+
+
+def _not_one_of(field: Field, value: object, hint: str = "") -> Problem:
     expected = list(field.enum)
-    message = one_of(value, expected)
+    message = one_of(value, expected, hint)
     return Problem(loc=(field.name,), kind="one_of", message=message, ctx={"expected": expected}, input=value)
 
 
@@ -75,21 +134,29 @@ def _string(field: Field, value: object) -> object:
 def _integer(field: Field, value: object) -> object:
     number = _number(_plain(value))
     if isinstance(value, bool) or number is None or number != number.to_integral_value():
-        return wrong_type(value, ("integer",), (field.name,))
+        return _no_number(field, value, "integer")
     return int(number)
 
 
 def _float(field: Field, value: object) -> object:
     number = _number(_plain(value))
     if isinstance(value, bool) or number is None:
-        return wrong_type(value, ("number",), (field.name,))
+        return _no_number(field, value, "number")
     return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _no_number(field: Field, value: object, kind: str) -> Problem:
+    problem = wrong_type(value, (kind,), (field.name,))
+    hint = number_hint(value, is_whole=kind == "integer") if isinstance(value, str) else ""
+    return replace(problem, message=problem.message + hint)
 
 
 def _boolean(field: Field, value: object) -> object:
     truth = value if isinstance(value, bool) else _truth(_plain(value) or "")
     if truth is None:
-        message = f"{shown(value)} is not true or false (yes and no, 1 and 0 will do)"
+        word = value.strip().lower() if isinstance(value, str) else ""
+        abroad = "write true" if word in _TRUE_ABROAD else "write false" if word in _FALSE_ABROAD else ""
+        message = f"{shown(value)} is not true or false ({abroad or 'yes and no, 1 and 0 will do'})"
         return Problem(loc=(field.name,), kind="bool_type", message=message, input=value)
     return truth
 

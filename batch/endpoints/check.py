@@ -23,7 +23,7 @@ __all__ = ["Problem", "check_input", "one_of", "shown", "wrong_type"]
 SHOWN_CHARS_MAX = 60  # enough to recognise a cell by
 LISTED_MAX = 12
 
-_FIGURE = re.compile(r"-?[0-9.:]+")
+_FIGURE = re.compile(r"-?[0-9.,:]+")
 _WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -65,9 +65,9 @@ def check_input(endpoint: Endpoint, input: Mapping[str, Any]) -> tuple[Problem, 
     return found or (Problem(loc=(), kind="value_error", message=refusal, input=input),)
 
 
-def one_of(value: object, enum: Sequence[object]) -> str:
-    """`'13' is not one of 2 … 12`, with the member that was probably meant."""
-    return f"{shown(value)} is not one of {_listed(enum)}{_suggestion(value, enum)}"
+def one_of(value: object, enum: Sequence[object], hint: str = "") -> str:
+    """`'13' is not one of 2 … 12`, with `hint`, else the member that was probably meant."""
+    return f"{shown(value)} is not one of {_listed(enum)}{hint or _suggestion(value, enum)}"
 
 
 def wrong_type(value: object, types: Sequence[str], loc: tuple[str | int, ...]) -> Problem:
