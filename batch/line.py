@@ -70,6 +70,7 @@ async def run_line(
     only_reconcile: bool = False,
     only_cancelling: bool = False,
     give_up: frozenset[int] = frozenset(),
+    only_jobs: frozenset[int] | None = None,
 ) -> Ending | None:
     """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
     from batch import endpoints, fal, fetch
@@ -103,6 +104,7 @@ async def run_line(
         fail_on_error=settings.fail_on_error,
         downloads=not settings.no_download,
         only_cancelling=only_cancelling,
+        only_jobs=only_jobs,
     )
     scheduler = Scheduler(
         ledger=ledger,
@@ -135,9 +137,10 @@ async def carry_out(
     cap: int | None,
     give_up: frozenset[int],
     progress: Progress,
+    only_jobs: frozenset[int] | None = None,
 ) -> Ending:
-    """A real run of one campaign, from its first signal handler to the last file."""
-    return await _lived(settings, ledger, campaign_id, progress, cap_micros=cap, give_up=give_up)
+    """A real run of one campaign, from its first signal handler to the last file; with `only_jobs` a retry of these."""
+    return await _lived(settings, ledger, campaign_id, progress, cap_micros=cap, give_up=give_up, only_jobs=only_jobs)
 
 
 async def call_off(
@@ -161,6 +164,7 @@ async def _lived(
     *,
     cap_micros: int | None,
     give_up: frozenset[int] = frozenset(),
+    only_jobs: frozenset[int] | None = None,
     only_cancelling: bool = False,
 ) -> Ending:
     """A run with the world around it, left in order at a signal or when its time is over."""
@@ -194,6 +198,7 @@ async def _lived(
                 progress=progress,
                 on_ready=ready.append,
                 give_up=give_up,
+                only_jobs=only_jobs,
                 only_cancelling=only_cancelling,
                 **world,
             )

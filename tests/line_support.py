@@ -634,13 +634,15 @@ class World:
         faults_go_on: bool = False,
         cancel: Sequence[str] | None = None,
         give_up: bool = False,
+        retry: Sequence[str] | None = None,
         **flags: Any,
     ) -> Ran | None:
         """One life of the program: sheet, plan, run, end. None when it crashed.
 
-        With `give_up` it is `retry --in-doubt`, with `cancel` the command that calls rows off (all of them where none
-        is named). `flags` are the command's (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives
-        and not of this one.
+        With `give_up` what is in doubt is submitted again, with `retry` the failed jobs of these rows (of all where
+        none is named) and nothing else; with `cancel` it is the command that calls rows off (all where none is named).
+        `flags` are the command's (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives and not of
+        this one.
         """
         self._last = tuple(all_shots)
         path = self.sheet(all_shots, sheet)
@@ -653,7 +655,9 @@ class World:
                 open_ledger(settings.state, queue_url=settings.queue_url, command="test", clock=self.now) as opened,
                 _watched_ledger(opened, effects, self.now) as ledger,
             ):
-                ran = await self._lived(queue, wanted, ledger, settings, effects, interrupt_after, cancel, give_up)
+                ran = await self._lived(
+                    queue, wanted, ledger, settings, effects, interrupt_after, cancel, give_up, retry
+                )
         except BaseExceptionGroup as group:
             if group.split(Crash)[1] is not None:
                 raise
@@ -674,6 +678,7 @@ class World:
         interrupt_after: float | None,
         cancel: Sequence[str] | None,
         give_up: bool,
+        retry: Sequence[str] | None,
     ) -> Ran:
         from batch.scheduler import StopKind
 
@@ -686,7 +691,12 @@ class World:
             ledger.cancel_asked(ledger.cancellable(campaign_id, cancel).job_ids)
         ready: list[Any] = []
         ledger.doubt_what_a_crash_left()
-        given_up = frozenset(attempt.id for attempt, _ in ledger.in_doubt(campaign_id)) if give_up else frozenset()
+        doubtful = [attempt for attempt, _ in ledger.in_doubt(campaign_id)] if give_up else []
+        only_jobs = None
+        if retry is not None:
+            failed = ledger.failed_jobs(campaign_id, cause=None, row_ids=tuple(retry))
+            ledger.retried_all(failed)
+            only_jobs = frozenset((*failed, *(attempt.job_id for attempt in doubtful)))
 
         async def interrupt() -> None:
             assert interrupt_after is not None
@@ -717,7 +727,8 @@ class World:
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,
-                give_up=given_up,
+                give_up=frozenset(attempt.id for attempt in doubtful),
+                only_jobs=only_jobs,
             )
             tasks.cancel_scope.cancel()
         assert ending is not None

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from invariants import accepted_request_ids, check_ledger
-from ledger_support import QUEUE, Clock, accept, bring_to, claim, make_row, opened, ticket
+from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, make_row, opened, ticket
 
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
 from batch.ledger import Ledger, LedgerReader, compare, open_reader
-from batch.ledger.write import PLANNING_CHUNK, SUBMIT_OPEN_S
+from batch.ledger.write import PLANNING_CHUNK, RETRIED_CHUNK, SUBMIT_OPEN_S
 from batch.reconcile import proof_due_at
 from batch.states import TRANSITIONS, Event, State
 
@@ -732,6 +732,53 @@ def test_a_job_planned_once_more_is_due_at_once_also_when_the_clock_is_set_back(
         an_hour_earlier = 1_800_000_000.0 - 3600
         assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9)] == [1, 2]
         assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9, after_id=2)] == [1]
+
+
+def test_many_retried_jobs_are_few_transactions_and_an_event_each(tmp_path: Path) -> None:
+    count = 2 * RETRIED_CHUNK + 1
+    with opened(tmp_path) as ledger:
+        plan(ledger, *(make_row(f"r{n}", position=n, price_micros=n) for n in range(1, count + 1)))
+        with ledger._transaction():
+            ledger._db.execute("UPDATE job SET state = 'failed', cause = 'policy'")
+        told: list[tuple[int, State, State]] = []
+        ledger.listener = lambda *step: told.append(step)
+        commits: list[str] = []
+        ledger._db.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
+        ledger.retried_all(iter(range(1, count + 1)))
+        ledger._db.set_trace_callback(None)
+        assert len(commits) == 3
+        assert told == [(n, State.FAILED, State.PLANNED) for n in range(1, count + 1)]
+        assert ledger._db.execute("SELECT count(*) FROM event WHERE event = 'retried'").fetchone()[0] == count
+        assert ledger.failed_jobs(1, cause=None, row_ids=()) == []
+        assert ledger.prices_of([3, 1, 2]) == [(ENDPOINT, 1), (ENDPOINT, 2), (ENDPOINT, 3)]
+        assert [job.id for job in ledger.claimable(1, now=0.0, limit=3)] == []
+        assert [job.id for job in ledger.claimable(1, now=1e12, limit=3)] == [1, 2, 3]
+
+
+def test_a_job_that_cannot_be_retried_takes_none_of_its_transaction_along(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row("a"), make_row("b", position=2))
+        bring_to(ledger, 1, State.FAILED)
+        before = tables(tmp_path)
+        with pytest.raises(LedgerFault, match="job 2"):
+            ledger.retried_all([1, 2])
+        assert before == tables(tmp_path)
+
+
+def test_only_the_jobs_that_are_named_are_claimed(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, *(make_row(name, position=n) for n, name in enumerate("abcd", start=1)))
+        for _ in range(3):
+            bring_to(ledger, 1, State.FAILED)
+        ledger.retried_all([1, 2, 3])
+        named = frozenset({2, 3})
+        assert [job.id for job in ledger.claimable(1, now=1e12, limit=9, only_ids=named)] == [2, 3]
+        assert [job.id for job in ledger.claimable(1, now=1e12, limit=1, only_ids=named, except_ids=[2])] == [3]
+        assert ledger.next_claim(1, only_ids=named) == 1.0
+        assert ledger.claimable(1, now=1e12, limit=9, only_ids=frozenset()) == []
+        assert ledger.next_claim(1, only_ids=frozenset()) is None
+        assert ledger.next_claim(1, only_ids=frozenset({4})) is None, "it was never tried"
+        assert [job.id for job in ledger.claimable(1, now=1e12, limit=9)] == [1, 2, 3, 4]
 
 
 def test_failed_jobs_are_found_by_cause_and_by_row(tmp_path: Path) -> None:

@@ -638,6 +638,64 @@ def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:
     assert ran.totals.settled_micros == 2 * PRICE_MICROS
 
 
+# --- a retry submits what it names ---
+
+
+def test_a_retry_submits_the_failed_jobs_and_nothing_that_was_only_planned(world: World) -> None:
+    ran = world.run(shot("b", 10, always("result", content_policy)), *shots("c d e"), limit="2", concurrency="1")
+    assert (ran.states["b"], ran.totals.not_started) == ("failed", 2)
+
+    ran = world.again(retry=())
+    assert ran.sent == {"b": 1}
+    assert (ran.states["b"], ran.totals.not_started, ran.exit_code) == ("fetched", 2, 4)
+
+    ran = world.again()
+    assert (ran.sent, ran.exit_code) == ({"d": 1, "e": 1}, 0)
+
+
+def test_a_retry_of_some_rows_leaves_the_others_failed(world: World) -> None:
+    world.run(*failing("a b c"))
+    ran = world.again(retry=["b"])
+    assert (ran.sent, ran.exit_code) == ({"b": 1}, 3)
+    assert ran.states == {"a": "failed", "b": "fetched", "c": "failed"}
+
+
+def test_a_retry_follows_what_is_at_fal_and_submits_none_of_it_again(world: World) -> None:
+    """Those at fal end without a charge while the retry goes on: their new attempts are the next run's."""
+    table = [*failing("bad"), shot("long", 100, always("result", internal_error)), shot("well", 100)]
+
+    async def story() -> Ran | None:
+        async with world.queue() as queue:
+            await world.life(queue, table, interrupt_after=30)
+            calm = [shot("bad", 10), *table[1:]]
+            return await world.life(queue, calm, retry=())
+
+    ran = world.play(story)
+    assert (ran.sent, ran.states) == ({"bad": 1}, {"bad": "fetched", "long": "waiting", "well": "fetched"})
+    assert (ran.totals.waiting, ran.exit_code) == (1, 4)
+    assert ran.took_s < 300, "it does not wait for what it may not submit"
+
+    ran = world.again()
+    assert ran.sent["long"] == 1
+
+
+def test_a_retried_job_that_did_not_get_through_is_tried_again_in_the_same_run(world: World) -> None:
+    world.run(*failing("a b"), *shots("c d"), limit="2")
+    ran = world.again(retry=["a"], faults=[on("submit", no_connection, 1, 3), on("result", internal_error, of="a")])
+    assert ran.states == {"a": "fetched", "b": "failed", "c": "planned", "d": "planned"}
+    assert set(ran.sent) == {"a"}
+
+
+def test_a_retry_of_what_is_in_doubt_submits_that_and_nothing_else(world: World) -> None:
+    no_history = [always("history", history_refused)]
+    lost = on("submit", answer_lost)
+    ran = world.run(shot("a", 5, lost), *failing("b"), *shots("c d"), limit="2", concurrency="1", faults=no_history)
+    assert ran.states == {"a": "in_doubt", "b": "failed", "c": "planned", "d": "planned"}
+    ran = world.again(give_up=True, retry=["a"], faults=no_history)
+    assert ran.sent == {"a": 1}
+    assert ran.states == {"a": "fetched", "b": "failed", "c": "planned", "d": "planned"}
+
+
 def failing(names: str, act: Act = content_policy) -> list[Shot]:
     return [shot(name, 10, always("result", act)) for name in names.split()]
 

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batch import budget, retry
 from batch.errors import Blocked, InputError, LedgerFault
@@ -26,6 +26,8 @@ from batch.states import Event
 
 __all__ = ["SUBMIT_OPEN_S", "Ledger", "open_ledger"]
 
+T = TypeVar("T")
+
 SUBMIT_OPEN_S = 75.0
 """Longest time from the claim until the POST can reach fal no more: the submit's own deadline (60 s) and its grace. An
 attempt that a crash left behind is taken to have been open that long, or until it was found."""
@@ -35,6 +37,7 @@ BUSY_S = 2.0
 event loop, so it must be less than a run has to leave when it is told to."""
 
 PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
+RETRIED_CHUNK = 500  # jobs a transaction: a commit costs as much as many of them
 
 
 @contextmanager
@@ -508,7 +511,20 @@ class Ledger(Steps):
 
     def retried(self, job_id: int) -> None:
         """A failed or cancelled job is wanted again."""
-        self._job_event(job_id, Event.RETRIED, cause=None, message=None, **_AS_NEW)
+        self.retried_all([job_id])
+
+    def retried_all(self, job_ids: Iterable[int]) -> None:
+        """Failed and cancelled jobs are wanted again. Some hundreds are one transaction; each has its own event."""
+        job_set: Mapping[str, object] = {**_AS_NEW, "cause": None, "message": None}
+        for chunk in _chunks(job_ids, RETRIED_CHUNK):
+            at = self._clock()
+            with self._transaction():
+                steps = [
+                    (job_id, *self._step(job_id, Event.RETRIED, attempt_id=None, at=at, job_set=job_set))
+                    for job_id in chunk
+                ]
+            for job_id, was, now in steps:
+                self._tell(job_id, was, now)
 
     def cancel_asked(self, job_ids: Iterable[int]) -> int:
         """The user wants these jobs called off: a wish on their attempts, durable before fal is told of it, and kept
@@ -539,7 +555,7 @@ clock, because one that is set back would put the job off."""
 _AS_NEW: Mapping[str, object] = {"due_at": _AT_ONCE, "failures": 0, "verdicts": 0, "fal_status": None}
 
 
-def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    iterator = iter(rows)
+def _chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(things)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk

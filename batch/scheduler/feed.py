@@ -184,7 +184,12 @@ class Scheduler:
         limit = min(self._gate.starts_left(), self._coroutines_left())
         if limit > 0:
             for job in self._ledger.claimable(
-                self._campaign_id, now=now, limit=limit, except_ids=self._busy(), after_id=self._fresh_up_to
+                self._campaign_id,
+                now=now,
+                limit=limit,
+                except_ids=self._busy(),
+                after_id=self._fresh_up_to,
+                only_ids=self._options.only_jobs,
             ):
                 if job.due_at == 0:
                     self._fresh_up_to = max(self._fresh_up_to, job.id)
@@ -242,7 +247,12 @@ class Scheduler:
     def _next_submit(self) -> float | None:
         if self._gate.stop is not None or self._options.only_cancelling:
             return None
-        due = self._ledger.next_claim(self._campaign_id, except_ids=self._busy(), after_id=self._fresh_up_to)
+        due = self._ledger.next_claim(
+            self._campaign_id,
+            except_ids=self._busy(),
+            after_id=self._fresh_up_to,
+            only_ids=self._options.only_jobs,
+        )
         return None if due is None else max(due, self._gate.hold_until)
 
     def _next_late_look(self, *, is_all_there_is: bool) -> float | None:

@@ -39,6 +39,8 @@ class RunOptions:
     `give_up` are attempts in doubt that are submitted again unless fal's history shows them at the start.
     `fail_on_error` is a number of jobs (int) or a share of those that end in this run (float). Without `downloads` a
     result is left where fal keeps it. `only_cancelling` submits nothing and follows only what is to be called off.
+    `only_jobs` are the only ones that are submitted (jobs that were tried before: a retry names them); what is at fal
+    is followed all the same.
     """
 
     concurrency: int
@@ -52,6 +54,7 @@ class RunOptions:
     fail_on_error: int | float | None = None
     downloads: bool = True
     only_cancelling: bool = False
+    only_jobs: frozenset[int] | None = None
 
     @property
     def window(self) -> int:
