@@ -670,6 +670,9 @@ def test_a_key_is_refused_by_every_call_but_a_download(tmp_path: Path) -> None:
             assert {answer.status_code for answer in (submit, status, *others)} == {401}
             assert (await local.client.get(file)).status_code == 200
             assert await accepted(local.client) == 1
+            local.queue.luck.change(plan("submit: {answer_lost: 1}\naccount: {key_refused_after: 1}"))
+            assert (await seen(local.client, "POST", f"/{ENDPOINT}", json={})).code == 401
+            assert (await local.client.get("/local/faults")).json()["struck"] == {"account.key_refused_after": 7}
 
     on_virtual_clock(test)
 

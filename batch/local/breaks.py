@@ -102,8 +102,9 @@ class Faulty:
         if section is None:
             await self._app(scope, receive, send)
             return
-        strike = self._luck.call(section)
-        if section != "file" and self._luck.key_is_refused():
+        is_refused = section != "file" and self._luck.key_is_refused()
+        strike = self._luck.call(section, is_refused=is_refused)
+        if is_refused:
             await key_refused(section, app_of(scope["path"].strip("/")))(scope, receive, send)
         elif strike is None:
             await self._app(scope, receive, send)

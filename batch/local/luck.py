@@ -42,10 +42,10 @@ class Luck:
 
     # --- calls ---
 
-    def call(self, section: str) -> Strike | None:
-        """One more call of that kind: what hits it."""
+    def call(self, section: str, *, is_refused: bool) -> Strike | None:
+        """One more call of that kind: what hits it. One that is refused counts, and nothing else hits it."""
         self.calls[section] += 1
-        strike = self.plan.strike(section, self.calls[section])
+        strike = None if is_refused else self.plan.strike(section, self.calls[section])
         if strike is not None:
             self._struck[strike.fault.kind.path] += 1
         return strike
