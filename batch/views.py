@@ -306,12 +306,16 @@ def jobs(
 
 
 def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
-    """Write the manifest's own sheet with the results beside its rows; also in the middle of a run."""
+    """Write the manifest's own sheet with the results beside its rows; also in the middle of a run.
+
+    Without `out` it goes into the campaign's folder, which is made; a folder that the user names must be there.
+    """
     from batch.export import to_csv
     from batch.save import campaign_folder
 
     manifest = load_manifest(manifest_path, settings)
-    out = out or campaign_folder(settings.outputs, manifest.name) / "results.csv"
+    name = "results.tsv" if manifest.delimiter == "\t" else "results.csv"
+    place = out or campaign_folder(settings.outputs, manifest.name) / name
     reader = open_reader(settings.state)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 
@@ -323,14 +327,24 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
         if reader is not None and campaign_id is not None:
             found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
         saved += found is not None and found.state is State.FETCHED
-        return _result(found, row, settings.state, out)
+        return _result(found, row, settings.state, place)
 
     try:
-        rows = to_csv(manifest.rows(), manifest.columns, result_of, out, never=manifest.sources)
+        rows = to_csv(
+            manifest.rows(),
+            manifest.columns,
+            result_of,
+            place,
+            inputs=manifest.filled,
+            delimiter=manifest.delimiter,
+            encoding=manifest.encoding,
+            never=manifest.sources,
+            make_folder=out is None,
+        )
     finally:
         if reader is not None:
             reader.close()
-    return Exported(path=out, rows=rows, saved=saved)
+    return Exported(path=place, rows=rows, saved=saved)
 
 
 def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:

@@ -739,6 +739,7 @@ def test_the_export_of_a_matrix_is_no_manifest_and_that_of_a_plain_sheet_is(
     assert issue.startswith("again.csv:1 result_variant: this is the export of a campaign with a matrix")
     (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\ntakes: 2\n")
     loaded = manifest.load(folder / "n.yaml")
-    to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out)
+    to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out, inputs=loaded.filled)
+    assert out.read_text().splitlines()[0].endswith(",result_input.prompt")
     again = rows_of("rows: results.csv\nset: {prompt: x}\ntakes: 2\n", "again.yaml")
     assert [row.job for row in again] == [row.job for row in loaded.rows()]

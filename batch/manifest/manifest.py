@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from batch.jobs import Row
-from batch.manifest.columns import inputs_of
+from batch.manifest.columns import INPUT_PREFIX, inputs_of
 from batch.manifest.head import Head, read_head, variants_of
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
@@ -28,7 +28,9 @@ class Manifest:
     `name` is the campaign's; `endpoint` what a row without an own one runs on; `columns` the user's columns in their
     order; `carried` those of them that are not sent; `sources` the files it was read from; `max_cost_micros` the cap
     that the file states, None where it states none. `unit` is what its rows are (`row`, `picture`), `combinations` how
-    many the matrix makes of each; `notes` is what the user should be told though nothing is wrong.
+    many the matrix makes of each; `notes` is what the user should be told though nothing is wrong. `filled` are the
+    fields that the campaign fills by itself, in the endpoint's order, files left out. `delimiter` and `encoding` are
+    how to write a sheet like its own, for the programs that wrote that.
     """
 
     path: Path
@@ -41,6 +43,9 @@ class Manifest:
     unit: str
     combinations: int
     notes: tuple[str, ...]
+    filled: tuple[str, ...]
+    delimiter: str
+    encoding: str
     _head: Head
 
     def rows(self) -> Iterator[Row]:
@@ -96,8 +101,26 @@ def load(
         unit="picture" if plan.pattern else "row",
         combinations=variants.count,
         notes=tuple(filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None))),
+        filled=_filled(head),
+        delimiter=sheet.delimiter if isinstance(sheet, Sheet) else ",",
+        encoding=_encoding(sheet.text.encoding if isinstance(sheet, Sheet) else "utf-8"),
         _head=head,
     )
+
+
+def _filled(head: Head) -> tuple[str, ...]:
+    """The fields that `defaults`, `set` and `matrix` fill; no files, which the pattern or the sheet shows."""
+    plan = head.plan
+    named = {
+        name.removeprefix(INPUT_PREFIX) for name in (*plan.defaults, *plan.set, *(axis.name for axis in plan.matrix))
+    }
+    fields = (field for model in head.models for field in model.fields)
+    return tuple(dict.fromkeys(field.name for field in fields if field.name in named and not field.is_file))
+
+
+def _encoding(read: str) -> str:
+    """UTF-8, and with a mark for a program that wrote one or another encoding: it would not find UTF-8 by itself."""
+    return "utf-8" if read == "utf-8" else "utf-8-sig"
 
 
 def _tell_all(head: Head, report: Report) -> NoReturn:
