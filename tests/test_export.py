@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ def test_the_users_columns_come_first_and_untouched(tmp_path: Path) -> None:
         ("fetched", "a.mp4"),
         ("fetched", "b.mp4"),
     ]
+
+
+def test_every_result_column_is_documented() -> None:
+    text = (MANIFESTS.parent / "docs" / "manifests.md").read_text(encoding="utf-8")
+    section = text.partition("\n## The sheet that comes back\n")[2].partition("\n## ")[0]
+    named = {name for line in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`([\w.]+)`", line)}
+    assert named == {*RESULT_COLUMNS, "result_input.prompt"}
 
 
 def test_every_take_has_its_own_line(tmp_path: Path) -> None:
