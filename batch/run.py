@@ -157,11 +157,10 @@ def run(
                     raise Declined
         ending = None
         if has_work:
-            for job_id in wanted.retried:
-                ledger.retried(job_id)
+            ledger.retried_all(wanted.retried)
             progress.opened(partial(ledger.job_line, campaign_id))
             give_up = frozenset(attempt.id for attempt in wanted.given_up)
-            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress)
+            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress, wanted.only)
         return _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
 
 
