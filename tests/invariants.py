@@ -29,10 +29,17 @@ CAN_END_A_WISH = {None, "completed", "failed", "cancelled"}  # nothing that a ne
 IS_FREE = {"unsent", "released", "refused", "proved_absent", "retryable"}
 
 
-def check_ledger(state_folder: Path, *, cap_micros: int | None = None, check_files: bool = True) -> None:
+def check_ledger(
+    state_folder: Path,
+    *,
+    cap_micros: int | None = None,
+    unpriced_micros: int | None = None,
+    check_files: bool = True,
+) -> None:
     """AssertionError, saying which job or file, when anything that must always hold does not.
 
-    `cap_micros` is held against every campaign. `check_files` hashes every saved file.
+    `cap_micros` is held against every campaign, where an attempt made without a price counts as `unpriced_micros`.
+    `check_files` hashes every saved file.
     """
     db = _open(state_folder)
     try:
@@ -43,7 +50,7 @@ def check_ledger(state_folder: Path, *, cap_micros: int | None = None, check_fil
             _check_events(job, events)
             _check_attempts(job, attempts, events)
             _check_result(db, job, attempts)
-        _check_money(db, cap_micros)
+        _check_money(db, cap_micros, unpriced_micros or 0)
         _check_counts(db, state_folder)
         _check_artifacts(db, state_folder, check_files=check_files)
     finally:
@@ -156,7 +163,7 @@ def _check_result(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[sqlit
         )
 
 
-def _check_money(db: sqlite3.Connection, cap_micros: int | None) -> None:
+def _check_money(db: sqlite3.Connection, cap_micros: int | None, unpriced_micros: int) -> None:
     for attempt in db.execute("SELECT * FROM attempt").fetchall():
         name = f"attempt {attempt['id']} of job {attempt['job_id']}"
         price, cost, end = attempt["price_micros"], attempt["cost_micros"], attempt["end_event"]
@@ -170,7 +177,8 @@ def _check_money(db: sqlite3.Connection, cap_micros: int | None) -> None:
             f"{name}: given up, {witness}, and it counts {cost} of {price}"
         )
     for campaign in db.execute("SELECT * FROM campaign").fetchall():
-        exposure = db.execute("SELECT sum(cost_micros) FROM attempt WHERE campaign_id = ?", (campaign["id"],))
+        query = "SELECT sum(coalesce(cost_micros, ?)) FROM attempt WHERE campaign_id = ?"
+        exposure = db.execute(query, (unpriced_micros, campaign["id"]))
         micros = exposure.fetchone()[0] or 0
         assert cap_micros is None or micros <= cap_micros, (
             f"campaign {campaign['name']}: {micros} micro-dollars spent, reserved or in doubt; the cap is {cap_micros}"

@@ -30,9 +30,18 @@ class Clock:
 
 
 @contextmanager
-def opened(folder: Path, clock: Callable[[], float] | None = None, *, queue_url: str = QUEUE) -> Iterator[Ledger]:
+def opened(
+    folder: Path,
+    clock: Callable[[], float] | None = None,
+    *,
+    queue_url: str = QUEUE,
+    unpriced_micros: int | None = None,
+) -> Iterator[Ledger]:
     """The ledger in `folder`, held."""
-    with open_ledger(folder, queue_url=queue_url, command="a test", clock=clock or Clock()) as ledger:
+    clock = clock or Clock()
+    with open_ledger(
+        folder, queue_url=queue_url, command="a test", clock=clock, unpriced_micros=unpriced_micros
+    ) as ledger:
         yield ledger
 
 

@@ -379,7 +379,7 @@ def _watched_ledger(ledger: Ledger, effects: Effects, clock: Callable[[], float]
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection)
         connection.effects = effects
-        yield Ledger(connection, ledger.folder, clock)
+        yield Ledger(connection, ledger.folder, clock, unpriced_micros=ledger.unpriced_micros)
     finally:
         connection.close()
 
@@ -649,10 +649,13 @@ class World:
         effects = effects or Effects()
         self.wire.begin(all_shots, faults, effects, faults_go_on=faults_go_on)
         settings = self.settings(**flags)
-        wanted = manifest.load(path, pinned_dir=settings.state / "endpoints")
+        wanted = manifest.load(path, price_micros=settings.price, pinned_dir=settings.state / "endpoints")
+        queue_url, price = settings.queue_url, settings.price
         try:
             with (
-                open_ledger(settings.state, queue_url=settings.queue_url, command="test", clock=self.now) as opened,
+                open_ledger(
+                    settings.state, queue_url=queue_url, command="test", clock=self.now, unpriced_micros=price
+                ) as opened,
                 _watched_ledger(opened, effects, self.now) as ledger,
             ):
                 ran = await self._lived(
@@ -664,7 +667,7 @@ class World:
             ran = None
         except Crash:
             ran = None
-        check_ledger(settings.state, cap_micros=settings.max_cost)
+        check_ledger(settings.state, cap_micros=settings.max_cost, unpriced_micros=settings.price)
         assert self.wire.hosts_of_key <= {"queue.test", "rest.test", "api.test"}, "the key went to another host"
         return ran
 

@@ -21,7 +21,7 @@ from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, make
 
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
-from batch.ledger import Ledger, LedgerReader, compare, open_reader
+from batch.ledger import Ledger, LedgerReader, OpenJob, compare, open_reader
 from batch.ledger.write import PLANNING_CHUNK, RETRIED_CHUNK, SUBMIT_OPEN_S
 from batch.reconcile import proof_due_at
 from batch.states import TRANSITIONS, Event, State
@@ -434,9 +434,12 @@ def test_a_price_is_refreshed_where_a_new_attempt_may_come_and_nowhere_else(tmp_
             bring_job_to(ledger, n, state)
         plan(ledger, *(make_row(state.value, position=n, price_micros=250) for n, state in enumerate(State, start=1)))
         prices = {state: ledger.job(n).price_micros for n, state in enumerate(State, start=1)}
-        again = {State.PLANNED, State.WAITING, State.FAILED, State.CANCELLED}
-        expected = {state: 250 if state in again else 100 for state in State}
-        assert expected == prices
+        done = {State.COMPLETED, State.FETCHED}
+        assert {state: 100 if state in done else 250 for state in State} == prices
+        reserved = {
+            attempt.price_micros for attempt in map(attempt_of, (ledger.job(n) for n in range(2, len(State) + 1)))
+        }
+        assert reserved == {100}, "an attempt keeps the price that was reserved for it"
 
 
 def test_a_plan_counts_what_is_under_way_done_and_failed_apart(tmp_path: Path) -> None:
@@ -632,6 +635,62 @@ def test_an_unknown_price_never_fits_under_a_cap(tmp_path: Path) -> None:
                 is None
             )
         assert claim(ledger, 1).price_micros is None
+
+
+def claimed(ledger: Ledger, cap_micros: int) -> Attempt | None:
+    job = ledger.claimable(1, now=1e12, limit=1)[0]
+    return ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60.0, run_timeout_s=60.0, cap_micros=cap_micros)
+
+
+COUNTS_UNPRICED: dict[str, tuple[Callable[[Ledger, Attempt], Any], int]] = {
+    "open": (lambda ledger, attempt: None, 1),
+    "at fal": (accept, 1),
+    "in doubt": (lambda ledger, attempt: ledger.doubted(attempt, cause="reset", message="x"), 1),
+    "paid for": (lambda ledger, a: ledger.completed(accept(ledger, a), Outcome(result={})), 1),
+    "failed and billed": (STEPS[Event.FAILED], 1),
+    "units of nothing": (
+        lambda ledger, a: ledger.completed(accept(ledger, a), Outcome(result={}, billable_units="0")),
+        0,
+    ),
+    "never sent": (STEPS[Event.UNSENT], 0),
+}
+
+
+@pytest.mark.parametrize(("end", "count"), COUNTS_UNPRICED.values(), ids=COUNTS_UNPRICED)
+def test_under_a_cap_what_was_submitted_without_a_price_counts_at_the_price_that_is_told(
+    tmp_path: Path, end: Step, count: int
+) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row("a", price_micros=None))
+        attempt = claim(ledger, 1)
+        if end is STEPS[Event.FAILED]:
+            accept(ledger, attempt)
+        end(ledger, attempt)
+        ledger.plan(1, [make_row("b", price_micros=100)])
+        assert ledger._exposure(1) == LedgerReader._exposure(ledger, 1) == (0, count)
+        assert (claimed(ledger, 10**9) is None) is bool(count), "nobody knows what room there is"
+    check_ledger(tmp_path)
+    with opened(tmp_path, unpriced_micros=60) as ledger:
+        paid = 60 * count + 100 * (not count)
+        ledger.plan(1, [make_row("c", price_micros=100)])
+        assert ledger.exposure_micros(1) == ledger.totals(1).exposure_micros == paid
+        assert (ledger.affordable(1, paid + 100), ledger.affordable(1, paid + 99)) == (1, 0)
+        assert claimed(ledger, paid + 99) is None
+        assert claimed(ledger, paid + 100) is not None
+        assert ledger.exposure_micros(1) == ledger.totals(1).exposure_micros == paid + 100
+    check_ledger(tmp_path, cap_micros=paid + 100, unpriced_micros=60)
+
+
+def test_a_free_end_takes_an_unpriced_attempt_out_of_the_count(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        plan(ledger, make_row("a", price_micros=None))
+        attempt = claim(ledger, 1)
+        ledger.doubted(attempt, cause="reset", message="x")
+        assert ledger.unpriced_exposure(1) == 1
+        ledger.given_up(attempt, why="asked for")
+        assert ledger.unpriced_exposure(1) == 1
+        ledger.witness_absent(attempt)
+        assert ledger.unpriced_exposure(1) == 0
 
 
 def test_the_cap_is_the_campaigns_own(tmp_path: Path) -> None:
@@ -1069,6 +1128,11 @@ def plan(ledger: Ledger, *rows: Row) -> Any:
     return ledger.plan(ledger.campaign("camp", ledger.folder / "camp.csv"), rows)
 
 
+def attempt_of(job: OpenJob) -> Attempt:
+    assert job.attempt is not None
+    return job.attempt
+
+
 def money(ledger: Ledger) -> tuple[int, int, int]:
     totals = ledger.totals(1)
     return totals.settled_micros, totals.reserved_micros, totals.in_doubt_micros
@@ -1166,9 +1230,11 @@ def holding(folder: Path, *, before: str = "pass") -> Iterator[Holder]:
 
 def test_the_exposure_that_is_kept_is_the_one_that_is_summed(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
-        plan(ledger, *(make_row(state.value, position=n, price_micros=n) for n, state in enumerate(State, start=1)))
+        prices = [None if n % 3 == 0 else n for n in range(len(State))]
+        rows = zip(State, prices, strict=True)
+        plan(ledger, *(make_row(s.value, position=n, price_micros=p) for n, (s, p) in enumerate(rows, start=1)))
         assert ledger.exposure_micros(1) == 0
         for n, state in enumerate(State, start=1):
             bring_job_to(ledger, n, state)
-            assert ledger.exposure_micros(1) == LedgerReader.exposure_micros(ledger, 1)
+            assert ledger._exposure(1) == LedgerReader._exposure(ledger, 1)
         assert ledger.exposure_micros(1) == ledger.totals(1).exposure_micros > 0

@@ -8,13 +8,16 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
     Act,
+    Fault,
     Ran,
     Shot,
     World,
@@ -61,11 +64,19 @@ from batch.scheduler import RunOptions, Stop, StopKind
 from batch.scheduler.gate import Gate
 
 HOUR = 3600.0
+PINNED = "someone/still-to-video"
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+def pin(world: World, document: Mapping[str, Any]) -> None:
+    """Have this document for an endpoint of somebody's that no rule prices."""
+    path = world.state / "endpoints" / (PINNED.replace("/", "__") + ".json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(document).replace(DEFAULT_ENDPOINT, PINNED))
 
 
 def all_fetched(names: str) -> dict[str, tuple[str, int]]:
@@ -329,12 +340,8 @@ def test_two_equal_takes_without_a_seed_are_both_found(world: World) -> None:
     for schema in document["components"]["schemas"].values():
         if "Input" in schema.get("title", ""):
             del schema["properties"]["seed"]
-    endpoint = "someone/still-to-video"
-    pinned = world.state / "endpoints" / (endpoint.replace("/", "__") + ".json")
-    pinned.parent.mkdir(parents=True)
-    pinned.write_text(json.dumps(document).replace(DEFAULT_ENDPOINT, endpoint))
-
-    ran = world.run(shot("a", 60, on("submit", answer_lost, 1, 2), takes="2", endpoint=endpoint))
+    pin(world, document)
+    ran = world.run(shot("a", 60, on("submit", answer_lost, 1, 2), takes="2", endpoint=PINNED))
     assert ran.states == {"a": "fetched", "a#2": "fetched"}
     assert (ran.exit_code, ran.accepted, ran.sent) == (0, {"a": 2}, {"a": 2})
     assert len(set(ran.paths.values())) == 2
@@ -628,6 +635,60 @@ def test_a_job_in_doubt_counts_against_the_cap(world: World) -> None:
     ran = world.run(*table, max_cost=cap, faults=[always("history", history_refused)])
     assert sum(ran.accepted.values()) == 2
     assert (ran.totals.in_doubt, ran.totals.fetched, ran.totals.not_started) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "paid"),
+    [((), 2), ((always("result", content_policy),), 2), ((always("result", invalid_input),), 1)],
+    ids=["done", "failed and billed", "failed for nothing"],
+)
+def test_what_was_submitted_without_a_price_counts_under_a_later_cap(
+    world: World, first: tuple[Fault, ...], paid: int
+) -> None:
+    pin(world, load(DEFAULT_ENDPOINT).document)
+    table = [shot("a", 10, *first, endpoint=PINNED), *(shot(name, endpoint=PINNED) for name in "bcdef")]
+    world.run(*table, limit="2", concurrency="1")
+
+    ran = world.again(max_cost="2.00")
+    assert (ran.stop, ran.sent) == ("cap", {}), "nobody knows what is left of it"
+
+    ran = world.again(price="0.50", max_cost="2.00")
+    assert (ran.stop, len(ran.sent)) == ("cap", 4 - paid)
+    assert ran.totals.exposure_micros == 2_000_000
+
+
+def test_a_job_in_doubt_that_had_no_price_is_retried_under_a_cap_at_the_price_told_since(world: World) -> None:
+    pin(world, load(DEFAULT_ENDPOINT).document)
+    no_history = [always("history", history_refused)]
+    ran = world.run(shot("a", 10, on("submit", answer_lost), endpoint=PINNED), faults=no_history)
+    assert ran.exit_code == 5
+    flags = {"price": "0.50", "faults": no_history, "give_up": True}
+    ran = world.again(max_cost="0.99", **flags)
+    assert (ran.stop, ran.sent) == ("cap", {}), "the one that was given up counts"
+    ran = world.again(max_cost="1.00", **flags)
+    assert (ran.states["a"], ran.accepted["a"], ran.totals.exposure_micros) == ("fetched", 2, 1_000_000)
+
+
+def test_a_job_that_had_no_price_is_submitted_under_a_cap_once_its_absence_is_proved(world: World) -> None:
+    pin(world, load(DEFAULT_ENDPOINT).document)
+    table = [shot("a", 10, on("submit", lost_on_the_way), endpoint=PINNED), shot("b", 10, endpoint=PINNED)]
+    ran = world.run(*table, interrupt_after=30, **SHORT_TIMES)
+    assert ran.states == {"a": "in_doubt", "b": "fetched"}
+    ran = world.again(price="0.50", max_cost="1.00", **SHORT_TIMES)
+    assert (ran.states["a"], ran.accepted["a"], ran.exit_code) == ("fetched", 1, 0)
+
+
+def test_a_job_at_fal_that_had_no_price_gets_its_new_attempt_under_a_cap(world: World) -> None:
+    pin(world, load(DEFAULT_ENDPOINT).document)
+    table = [shot("a", 60, on("result", internal_error), endpoint=PINNED)]
+
+    async def story() -> Ran | None:
+        async with world.queue() as queue:
+            await world.life(queue, table, interrupt_after=10)
+            return await world.life(queue, table, price="0.50", max_cost="0.50", faults_go_on=True)
+
+    ran = world.play(story)
+    assert (ran.states["a"], ran.accepted["a"], ran.totals.exposure_micros) == ("fetched", 2, 500_000)
 
 
 def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:

@@ -55,8 +55,10 @@ class _Tally:
     ) -> None:
         self._reader, self._campaign_id = reader, campaign_id
         self._left_micros = cap_micros
+        self._is_full = False  # the first job that does not fit under the cap ends what is submitted
         if cap_micros is not None and reader is not None and campaign_id is not None:
-            self._left_micros = cap_micros - reader.exposure_micros(campaign_id)
+            self._left_micros = reader.room_micros(campaign_id, cap_micros)
+            self._is_full = self._left_micros is None
         self._first_wanted = first
         self._first: list[Row] = []
         self._duplicates: list[tuple[Row, int]] = []
@@ -68,7 +70,6 @@ class _Tally:
         self._by_endpoint: dict[str, int] = {}
         self._prices: dict[int | None, int] = {}  # of the jobs to submit; a manifest has few different ones
         self._affordable = 0
-        self._is_full = False  # the first job that does not fit under the cap ends what is submitted
 
     def add(self, chunk: Sequence[Row]) -> None:
         known: Mapping[str, Known] = {}

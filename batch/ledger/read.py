@@ -46,8 +46,8 @@ IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE n
 EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
 
 
-def open_reader(folder: Path) -> LedgerReader | None:
-    """The ledger in `folder`, read-only; None where there is none yet."""
+def open_reader(folder: Path, *, unpriced_micros: int | None = None) -> LedgerReader | None:
+    """The ledger in `folder`, read-only; None where there is none yet. `unpriced_micros` as for LedgerReader."""
     path = folder / LEDGER_NAME
     if not path.exists():
         return None
@@ -58,7 +58,7 @@ def open_reader(folder: Path) -> LedgerReader | None:
             raise InputError(f"{path} was made by another version of fal-batch; `fal-batch run` brings it up to date")
     except sqlite3.Error as exc:
         raise Blocked(f"{path} cannot be read: {exc}") from exc
-    return LedgerReader(connection, folder)
+    return LedgerReader(connection, folder, unpriced_micros=unpriced_micros)
 
 
 def _uri_path(path: Path) -> str:
@@ -68,11 +68,13 @@ def _uri_path(path: Path) -> str:
 
 
 class LedgerReader:
-    """Answers about one ledger. `folder` is the state folder, which artifact paths are relative to."""
+    """Answers about one ledger. `folder` is the state folder, which artifact paths are relative to. An attempt that was
+    made without a price counts as `unpriced_micros`; while that is None, nothing fits under a cap beside it."""
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path, *, unpriced_micros: int | None = None) -> None:
         self._db = connection
         self.folder = folder
+        self.unpriced_micros = unpriced_micros
 
     def close(self) -> None:
         """Let the file go."""
@@ -204,7 +206,8 @@ class LedgerReader:
             ORDER BY due_at = 0, due_at, id"""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
         prices = (row[0] for row in self._db.execute(query, names))
-        return budget.affordable(itertools.chain(first, prices), cap_micros - self.exposure_micros(campaign_id))
+        room = self.room_micros(campaign_id, cap_micros)
+        return 0 if room is None else budget.affordable(itertools.chain(first, prices), room)
 
     def totals(self, campaign_id: int) -> CampaignTotals:
         """Where every row of the newest reading stands, and the campaign's money."""
@@ -256,8 +259,24 @@ class LedgerReader:
 
     def exposure_micros(self, campaign_id: int) -> int:
         """Settled + reserved + in doubt: what the campaign's cap is held against."""
-        found = self._db.execute("SELECT sum(cost_micros) FROM attempt WHERE campaign_id = ?", (campaign_id,))
-        return int(found.fetchone()[0] or 0)
+        known, unknown = self._exposure(campaign_id)
+        return known + unknown * (self.unpriced_micros or 0)
+
+    def unpriced_exposure(self, campaign_id: int) -> int:
+        """How many of the attempts that count were made without a price: open, billed, in doubt or given up."""
+        return self._exposure(campaign_id)[1]
+
+    def room_micros(self, campaign_id: int, cap_micros: int) -> int | None:
+        """What the cap leaves, perhaps less than nothing; None where attempts count of which nobody knows the price."""
+        if self.unpriced_micros is None and self.unpriced_exposure(campaign_id):
+            return None
+        return cap_micros - self.exposure_micros(campaign_id)
+
+    def _exposure(self, campaign_id: int) -> tuple[int, int]:
+        """What the campaign's attempts cost where that is known, and how many there are of unknown cost."""
+        query = "SELECT coalesce(sum(cost_micros), 0), count(*) - count(cost_micros) FROM attempt WHERE campaign_id = ?"
+        found = self._db.execute(query, (campaign_id,)).fetchone()
+        return int(found[0]), int(found[1])
 
     def dearest(self, campaign_id: int, count: int) -> int:
         """The price of the `count` dearest jobs that may be submitted or retried: no run of so many costs more."""
@@ -397,16 +416,18 @@ class LedgerReader:
 
     def _money(self, campaign_id: int) -> dict[str, int]:
         open_ = "end_event = 'given_up' AND coalesce(witness, 'found') = 'found'"
-        query = f"""SELECT sum(CASE WHEN is_settled AND NOT ({open_}) THEN cost_micros ELSE 0 END),
-              sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN cost_micros ELSE 0 END),
-              sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN cost_micros ELSE 0 END),
+        cost = "coalesce(cost_micros, :unpriced)"
+        query = f"""SELECT sum(CASE WHEN is_settled AND NOT ({open_}) THEN {cost} ELSE 0 END),
+              sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN {cost} ELSE 0 END),
+              sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN {cost} ELSE 0 END),
               sum(cost_micros IS NULL),
-              sum(CASE WHEN {open_} THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN {open_} THEN {cost} ELSE 0 END),
               sum(CASE WHEN {open_} THEN 1 ELSE 0 END),
-              sum(CASE WHEN witness IN ('paid', 'saved') THEN cost_micros ELSE 0 END),
+              sum(CASE WHEN witness IN ('paid', 'saved') THEN {cost} ELSE 0 END),
               sum(CASE WHEN witness IN ('paid', 'saved') THEN 1 ELSE 0 END)
-            FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = ?"""
-        found = self._db.execute(query, (campaign_id,)).fetchone()
+            FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = :campaign"""
+        names = {"campaign": campaign_id, "unpriced": self.unpriced_micros}
+        found = self._db.execute(query, names).fetchone()
         settled, reserved, in_doubt, unpriced, given_up_micros, given_up, twice_micros, twice = found
         return {
             "settled_micros": settled or 0,

@@ -30,22 +30,31 @@ _ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
 class Steps(DueReader):
     """A ledger that is written to. `clock` is seconds since 1970, UTC; `listener` hears of every transition."""
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, clock: Callable[[], float]) -> None:
-        super().__init__(connection, folder)
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        folder: Path,
+        clock: Callable[[], float],
+        *,
+        unpriced_micros: int | None = None,
+    ) -> None:
+        super().__init__(connection, folder, unpriced_micros=unpriced_micros)
         self._clock = clock
         self.listener: Listener | None = None
-        self._exposures: dict[int, int] = {}  # of campaigns that were asked about: this is the only writer
+        self._exposures: dict[int, tuple[int, int]] = {}  # of campaigns that were asked about: this is the only writer
 
-    def exposure_micros(self, campaign_id: int) -> int:
+    def _exposure(self, campaign_id: int) -> tuple[int, int]:
         """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""
         if campaign_id not in self._exposures:
-            self._exposures[campaign_id] = super().exposure_micros(campaign_id)
+            self._exposures[campaign_id] = super()._exposure(campaign_id)
         return self._exposures[campaign_id]
 
-    def _count(self, campaign_id: int, micros: int) -> None:
-        """Keep the sum of `exposure_micros` true after a commit."""
+    def _count(self, campaign_id: int, *, was: int | None, now: int | None) -> None:
+        """Keep `_exposure` true after a commit that changed what an attempt costs (None: unknown)."""
         if campaign_id in self._exposures:
-            self._exposures[campaign_id] += micros
+            known, unknown = self._exposures[campaign_id]
+            known += (now or 0) - (was or 0)
+            self._exposures[campaign_id] = known, unknown + (now is None) - (was is None)
 
     def _move(
         self,
@@ -68,7 +77,7 @@ class Steps(DueReader):
             attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
             if event in _ENDS_THE_POST:
                 attempt_columns["closed_at"] = at
-        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
+        query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
         with self._transaction():
             campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
             was, now = self._step(
@@ -81,7 +90,7 @@ class Steps(DueReader):
                 attempt_set=attempt_columns,
             )
         if ends:
-            self._count(campaign_id, (cost or 0) - reserved)
+            self._count(campaign_id, was=reserved, now=cost)
         self._tell(attempt.job_id, was, now)
 
     def _job_event(

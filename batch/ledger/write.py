@@ -41,8 +41,11 @@ RETRIED_CHUNK = 500  # jobs a transaction: a commit costs as much as many of the
 
 
 @contextmanager
-def open_ledger(folder: Path, *, queue_url: str, command: str, clock: Callable[[], float]) -> Iterator[Ledger]:
+def open_ledger(
+    folder: Path, *, queue_url: str, command: str, clock: Callable[[], float], unpriced_micros: int | None = None
+) -> Iterator[Ledger]:
     """The ledger in `folder`, made or brought up to date where needed, held alone while the body runs.
+    `unpriced_micros` is what an attempt counts that was made without a price, as for LedgerReader.
 
     LedgerBusy when another process holds it, InputError when it belongs to another queue, Blocked when the file cannot
     be written.
@@ -58,7 +61,7 @@ def open_ledger(folder: Path, *, queue_url: str, command: str, clock: Callable[[
                 _claim_host(connection, folder, queue_url, clock())
             except sqlite3.Error as exc:
                 raise _not_opened(folder, exc) from exc
-            yield Ledger(connection, folder, clock)
+            yield Ledger(connection, folder, clock, unpriced_micros=unpriced_micros)
         finally:
             connection.close()
 
@@ -133,8 +136,7 @@ class Ledger(Steps):
         self._db.executemany(
             """INSERT INTO job (key, endpoint, input, take, price_micros, planned_at) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (key) DO UPDATE SET price_micros = excluded.price_micros
-            WHERE state IN ('planned', 'waiting', 'failed', 'cancelled')
-            AND price_micros IS NOT excluded.price_micros""",
+            WHERE state NOT IN ('completed', 'fetched') AND price_micros IS NOT excluded.price_micros""",
             [
                 (r.job.key, r.job.endpoint, canonical_json(r.job.input), r.job.take, r.job.price_micros, at)
                 for r in rows
@@ -167,7 +169,8 @@ class Ledger(Steps):
         cap_micros: int | None,
         clock_offset_s: float | None = None,
     ) -> Attempt | None:
-        """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room.
+        """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room, or
+        when nobody can say what room it has (attempts that count have no price, and none was told for them).
 
         LedgerFault when the job is not to be submitted, or no row of the newest reading wants it.
         """
@@ -175,8 +178,7 @@ class Ledger(Steps):
         with self._transaction():
             self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
-            exposure = 0 if cap_micros is None else self.exposure_micros(campaign_id)
-            if not budget.fits(exposure_micros=exposure, price_micros=job.price_micros, cap_micros=cap_micros):
+            if not self._has_room(campaign_id, job.price_micros, cap_micros):
                 return None
             found = self._db.execute("SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = ?", (job.id,))
             number = found.fetchone()[0] + 1
@@ -198,7 +200,7 @@ class Ledger(Steps):
             )
             assert made.lastrowid is not None
             was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at)
-        self._count(campaign_id, job.price_micros or 0)
+        self._count(campaign_id, was=0, now=job.price_micros)
         self._tell(job.id, was, now)
         return Attempt(
             id=made.lastrowid,
@@ -213,6 +215,12 @@ class Ledger(Steps):
             submitting_at=at,
             clock_offset_s=clock_offset_s,
         )
+
+    def _has_room(self, campaign_id: int, price_micros: int | None, cap_micros: int | None) -> bool:
+        if cap_micros is None:
+            return True
+        room = self.room_micros(campaign_id, cap_micros)
+        return room is not None and budget.fits(exposure_micros=0, price_micros=price_micros, cap_micros=room)
 
     def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
@@ -348,12 +356,12 @@ class Ledger(Steps):
     def _witness(
         self, attempt: Attempt, witness: str, *, cost: int | None, columns: Mapping[str, object] | None = None
     ) -> None:
-        query = "SELECT campaign_id, coalesce(cost_micros, 0) FROM attempt WHERE id = ?"
+        query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
         with self._transaction():
             campaign_id, before = self._db.execute(query, (attempt.id,)).fetchone()
             set_columns = {"witness": witness, "cost_micros": cost, **(columns or {})}
             self._update("attempt", set_columns, "id = ? AND end_event = 'given_up'", (attempt.id,))
-        self._count(campaign_id, (cost or 0) - before)
+        self._count(campaign_id, was=before, now=cost)
 
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""

@@ -87,13 +87,7 @@ class Submitter:
             clock_offset_s=self._fal.told_clock_offset_s,
         )
         if attempt is None:
-            cap, price = usd(self._options.cap_micros), usd(job.price_micros)
-            used = usd(self._ledger.exposure_micros(self._campaign_id))
-            message = (
-                f"the cap of {cap} has no room for the next job ({price}): {used} is spent, reserved or in doubt; "
-            )
-            message += "a higher --max-cost goes on"
-            self._gate.stop_submitting(StopKind.CAP, "cap", message)
+            self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
             return False
         self._gate.claimed()
         claimed_at = anyio.current_time()
@@ -118,6 +112,16 @@ class Submitter:
         del self.posting[attempt.id]
         self._gate.got_through()
         return True
+
+    def _why_no_room(self, job: OpenJob) -> str:
+        cap = self._options.cap_micros
+        assert cap is not None, "without a cap there is room"
+        room = self._ledger.room_micros(self._campaign_id, cap)
+        if room is None or job.price_micros is None:
+            why = "cannot be kept: there are jobs without a known price"
+            return f"the cap of {usd(cap)} {why}; say with --price USD what one costs"
+        left = f"the cap of {usd(cap)} has no room for the next job ({usd(job.price_micros)})"
+        return f"{left}: {usd(cap - room)} is spent, reserved or in doubt; a higher --max-cost goes on"
 
     def _stop_before_the_disk_is_full(self) -> None:
         """Submitting stops before saving would: what is at fal must still find room."""
