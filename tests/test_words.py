@@ -242,17 +242,17 @@ def test_the_end_of_a_run_names_the_command_to_go_on_with(code: int, lines: list
 @pytest.mark.parametrize(
     ("counts", "code", "last"),
     [
-        ({"failed": 2}, 3, "to try the failed ones again, and pay for that: fal-batch retry shots.csv --local"),
-        ({"cancelled": 2}, 3, "to have the cancelled ones made after all: fal-batch retry shots.csv --local"),
+        ({"failed": 2}, 3, "to try the failed ones again, and pay for that: fal-batch retry shots.csv --state there"),
+        ({"cancelled": 2}, 3, "to have the cancelled ones made after all: fal-batch retry shots.csv --state there"),
         (
             {"in_flight": 1},
             130,
-            "1 job goes on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --local",
+            "1 job goes on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --state there",
         ),
         (
             {"in_flight": 3},
             4,
-            "3 jobs go on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --local",
+            "3 jobs go on at fal meanwhile, and will be billed; to call off: fal-batch cancel shots.csv --state there",
         ),
         ({}, 0, "  files: state/outputs/shots"),
     ],
@@ -261,7 +261,7 @@ def test_the_end_of_a_run_says_what_can_be_done_about_what_is_left(
     counts: dict[str, int], code: int, last: str
 ) -> None:
     report = ended(None, code, replace(TOTALS, **counts))
-    assert end_lines(report, Path("shots.csv"), {"local": "yes"}, is_rehearsal=False)[-1] == last
+    assert end_lines(report, Path("shots.csv"), {"state": "there"}, is_rehearsal=False)[-1] == last
 
 
 def test_without_downloads_the_end_of_a_run_says_how_to_fetch_the_files() -> None:

@@ -207,9 +207,10 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @options(*WHERE, *READS, "outputs")
 def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
-    """Write the sheet of MANIFEST with its results beside the rows to OUT (a .csv).
+    """Write the sheet of MANIFEST with its results beside the rows to OUT (.csv or .tsv).
 
-    Without OUT: results.csv among the campaign's files. Also while a run goes on.
+    Without OUT: results.csv among the campaign's files. Also while a run goes on. What comes out beside the sheet can
+    go in again.
     """
     settings = _settings(flags)
     exported = views.export(manifest, out, settings)

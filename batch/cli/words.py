@@ -276,10 +276,11 @@ def end_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, is
         lines.append(f"stopped: {report.ending.stop.message}")
     if report.ending is not None:
         lines += report.ending.notes
-    return [*lines, *status_lines(report.status, is_rehearsal=is_rehearsal), *_next_lines(report, manifest, flags)]
+    lines += status_lines(report.status, is_rehearsal=is_rehearsal)
+    return lines + _next_lines(report, manifest, flags, is_rehearsal=is_rehearsal)
 
 
-def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> list[str]:
+def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, is_rehearsal: bool) -> list[str]:
     """Never a command that would pay again by being typed again: going on is always `run`."""
     stop = None if report.ending is None else report.ending.stop
     if stop is not None and stop.cause == "cap":
@@ -293,7 +294,7 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any]) -> 
     totals, lines = report.status.totals, []
     if report.exit_code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
         lines.append(f"to go on: {go_on}")
-        if totals.in_flight:
+        if totals.in_flight and not is_rehearsal:
             how_many = "1 job goes on" if totals.in_flight == 1 else f"{totals.in_flight:,} jobs go on"
             call_off = _same("cancel", manifest, flags)
             lines.append(f"{how_many} at fal meanwhile, and will be billed; to call off: {call_off}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
 
 from batch import retry
-from batch.errors import CallFailed
+from batch.errors import Action, CallFailed
 from batch.scheduler.options import RunOptions, Stop, StopKind
 
 __all__ = ["Gate"]
 
 OUTAGE_PATIENCE_S = 600.0  # submits that do not get through for so long stop the run
+SAID_EVERY_S = 600.0  # the same trouble is worth a line, not a page
 
 SHARE_OF_JOBS_MIN = 10
 """Ended jobs before a share of failures is judged: with fewer, one bad picture at the top of a sheet is already a tenth
@@ -42,6 +44,7 @@ class Gate:
         self._slots: set[int] = set()
         self._before_claim: set[int] = set()
         self._outage_since: float | None = None
+        self._said_at = -math.inf
         self._unsent_in_a_row = 0
         self._ended = 0
         self._failed: Counter[str] = Counter()  # by cause
@@ -105,7 +108,9 @@ class Gate:
             self.hold_until = now + delay
         if self._outage_since is None:
             self._outage_since = now
-            self._say(f"fal does not take submits ({exc.message}); trying again for ten minutes")
+            if abs(now - self._said_at) >= SAID_EVERY_S:
+                self._said_at = now
+                self._say(_told(exc))
         if now - self._outage_since >= OUTAGE_PATIENCE_S:
             message = f"no submit has got through for ten minutes; the last said: {exc.message}"
             self.stop_submitting(StopKind.TROUBLE, exc.cause, message)
@@ -163,3 +168,9 @@ class Gate:
     def is_shut_out(self) -> bool:
         """Whether fal does not talk to us, or nothing can be saved: waiting would not help."""
         return self.stop is not None and self.stop.cause in {"key_refused", "forbidden", "blocked"}
+
+
+def _told(exc: CallFailed) -> str:
+    if exc.action is Action.IN_DOUBT:
+        return f"a submit's answer was lost ({exc.message}): fal's history is asked about it, submits go on more slowly"
+    return f"fal does not take submits ({exc.message}); trying again for ten minutes"
