@@ -81,9 +81,35 @@ def test_a_job_of_another_campaign_is_counted_as_elsewhere_once(tmp_path: Path) 
         bring_to(ledger, 1, State.FETCHED)
         rows = rows_of("a", "b", "c")
         found = compared(tmp_path, rows)
-        assert (found.elsewhere, found.done, found.new) == (2, 1, 1)
+        assert (found.elsewhere, found.done, found.new) == (1, 1, 1), "the other is only planned there"
         assert found == plan(ledger, rows)
         assert compared(tmp_path, rows).elsewhere == plan(ledger, rows).elsewhere == 0
+
+
+def test_elsewhere_are_jobs_that_are_not_paid_for_again(tmp_path: Path) -> None:
+    names = [state.value for state in State]
+    with opened(tmp_path) as ledger:
+        for name, state in zip(names, State, strict=True):
+            plan(ledger, [make_row(name)], name)
+            bring_to(ledger, ledger.campaign(name, Path(f"{name}.csv")), state)
+        found = compared(tmp_path, rows_of(*names))
+        assert (found.elsewhere, found.to_submit, found.failed, found.cancelled) == (5, 2, 1, 1)
+        assert found == plan(ledger, rows_of(*names))
+
+
+def test_a_take_more_is_new_and_not_a_change(tmp_path: Path) -> None:
+    def takes(prompt: str, count: int) -> list[Row]:
+        rows = [make_row("a", prompt=prompt, take=take, position=take) for take in range(1, count + 1)]
+        return [replace(row, number=1) for row in rows]
+
+    with opened(tmp_path) as ledger:
+        plan(ledger, takes("a", 1))
+        found = compared(tmp_path, takes("a", 2))
+        assert (found.new, found.changed) == (1, 0)
+        assert found == plan(ledger, takes("a", 2))
+        found = compared(tmp_path, takes("another", 3))
+        assert (found.new, found.changed) == (1, 2)
+        assert found == plan(ledger, takes("another", 3))
 
 
 def test_the_cap_allows_as_many_as_are_then_claimed(tmp_path: Path) -> None:
@@ -143,6 +169,10 @@ def test_a_plan_that_writes_nothing_says_the_same_as_planning_it(tmp_path: Path,
             name = rng.choice(["shots", "shots", "other"])
             prompts = [f"p{rng.randrange(12)}" for _ in range(rng.randrange(1, 9))]
             rows = [row for row in rows_of(*prompts) if rng.random() < 0.8] or rows_of("p0")
+            if rng.random() < 0.3:
+                again = [make_row(row.id, prompt=row.id, take=2, position=row.position) for row in rows]
+                rows = [one for pair in zip(rows, again, strict=True) for one in pair]
+                rows = [replace(row, position=n) for n, row in enumerate(rows, start=1)]
             cap = rng.choice([None, 150, 550, 10_000])
             before = compared(tmp_path, rows, name, cap)
             assert before == plan(ledger, rows, name, cap)

@@ -24,6 +24,7 @@ Ask = Callable[[Ledger], Any]
 OF_A_CAMPAIGN: dict[str, Ask] = {
     "known": lambda ledger: ledger.known(CID, ["0" * 32]),
     "known_rows": lambda ledger: ledger.known_rows(CID, ["a"]),
+    "known_takes": lambda ledger: ledger.known_takes(CID, ["a"]),
     "wanted_by_state": lambda ledger: ledger.wanted_by_state(CID),
     "planned": lambda ledger: ledger.planned(CID, before=(1, 1), cap_micros=500),
     "compare": lambda ledger: compare([make_row("a"), make_row("z", position=2)], ledger, CID, cap_micros=500),
@@ -116,7 +117,8 @@ def walks(plan: list[sqlite3.Row]) -> Iterator[tuple[str, bool]]:
     has_loop: set[int] = set()
     for step in plan:
         number, parent, detail = step["id"], step["parent"], step["detail"]
-        repeated[number] = repeated[parent] or detail.startswith("CORRELATED")
+        is_asked_once = detail.startswith(("LIST SUBQUERY", "SCALAR SUBQUERY"))
+        repeated[number] = not is_asked_once and (repeated[parent] or detail.startswith("CORRELATED"))
         found = re.match(r"(SCAN|SEARCH) (\w+)( EXISTS)?(.*)", detail)
         if found is None or found[2] == "campaign":  # one line of a small table
             continue

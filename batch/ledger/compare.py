@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from batch import budget
 from batch.jobs import Row
 from batch.ledger.read import LedgerReader
-from batch.ledger.values import TO_SUBMIT, Known, Planned, superseded_of
+from batch.ledger.values import PAID_FOR, TO_SUBMIT, Known, Planned, superseded_of
 from batch.seen import Seen
 from batch.states import FINAL, State
 
@@ -78,12 +78,13 @@ class _Tally:
         fresh = [row for row in chunk if self._is_first(row)]
         for row in fresh:
             self._count(row, known.get(row.job.key))
-        unknown = [row.id for row in fresh if row.job.key not in known]
-        before: set[str] = set()
+        unknown = [(row.id, row.job.take) for row in fresh if row.job.key not in known]
+        before: set[tuple[str, int]] = set()
         if self._reader is not None and self._campaign_id is not None:
-            before = self._reader.known_rows(self._campaign_id, unknown)
-        self._changed += sum(id in before for id in unknown)
-        self._new += sum(id not in before for id in unknown)
+            before = self._reader.known_takes(self._campaign_id, [id for id, _ in unknown])
+        changed = sum(one in before for one in unknown)
+        self._changed += changed
+        self._new += len(unknown) - changed
 
     def _is_first(self, row: Row) -> bool:
         self._rows += 1
@@ -98,7 +99,7 @@ class _Tally:
         state = State.PLANNED if known is None else known.state
         self._by_state[state] = self._by_state.get(state, 0) + 1
         if known is not None:
-            self._elsewhere += not known.is_ours
+            self._elsewhere += not known.is_ours and state in PAID_FOR
             if known.is_wanted:
                 self._still_wanted[state] = self._still_wanted.get(state, 0) + 1
         if state in TO_SUBMIT:

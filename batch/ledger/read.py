@@ -15,6 +15,7 @@ from batch.errors import Blocked, InputError
 from batch.jobs import Attempt
 from batch.ledger.schema import LEDGER_NAME, is_current
 from batch.ledger.values import (
+    PAID_FOR,
     TO_SUBMIT,
     CampaignTotals,
     JobLine,
@@ -111,6 +112,12 @@ class LedgerReader:
             AND row_id IN (SELECT value FROM json_each(?))"""
         return {row[0] for row in self._db.execute(query, (campaign_id, json.dumps(row_ids)))}
 
+    def known_takes(self, campaign_id: int, row_ids: Sequence[str]) -> set[tuple[str, int]]:
+        """The takes of these row ids that some reading of the campaign wanted."""
+        query = """SELECT DISTINCT row_id, take FROM row WHERE campaign_id = ?
+            AND row_id IN (SELECT value FROM json_each(?))"""
+        return {(row[0], row[1]) for row in self._db.execute(query, (campaign_id, json.dumps(row_ids)))}
+
     def wanted_by_state(self, campaign_id: int) -> dict[State, int]:
         """How many jobs the newest reading wants, by where they stand."""
         query = f"SELECT state, count(*) FROM job WHERE {WANTED} GROUP BY state"
@@ -147,10 +154,12 @@ class LedgerReader:
         mine = "SELECT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading"
         groups = self._db.execute(
             f"""SELECT state, endpoint,
-              CASE WHEN id <= :job THEN 'known' WHEN EXISTS (
-                SELECT 1 FROM row JOIN row AS older ON older.campaign_id = row.campaign_id AND older.row_id = row.row_id
-                WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading
-                AND older.reading < :reading) THEN 'changed' ELSE 'new' END AS novelty,
+              CASE WHEN id <= :job THEN 'known' WHEN (
+                SELECT row_id, take FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign
+                AND row.reading = :reading ORDER BY position LIMIT 1
+              ) IN (
+                SELECT row_id, take FROM row WHERE campaign_id = :campaign AND reading < :reading
+              ) THEN 'changed' ELSE 'new' END AS novelty,
               id <= :job AND NOT EXISTS (
                 SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.id <= :row
               ) AS is_elsewhere,
@@ -188,7 +197,9 @@ class LedgerReader:
             under_way=jobs(set(State) - TO_SUBMIT - FINAL),
             failed=jobs({State.FAILED}),
             cancelled=jobs({State.CANCELLED}),
-            elsewhere=sum(group["jobs"] for group in groups if group["is_elsewhere"]),
+            elsewhere=sum(
+                group["jobs"] for group in groups if group["is_elsewhere"] and State(group["state"]) in PAID_FOR
+            ),
             to_submit=count,
             to_submit_by_endpoint=by_endpoint,
             superseded=superseded_of({State(state): n for state, n in superseded}),

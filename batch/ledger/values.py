@@ -12,6 +12,7 @@ from batch.jobs import Artifact, Attempt, Ticket, file_refs
 from batch.states import FINAL, State
 
 __all__ = [
+    "PAID_FOR",
     "TO_SUBMIT",
     "CampaignTotals",
     "JobLine",
@@ -61,6 +62,9 @@ class OpenJob:
 TO_SUBMIT = frozenset({State.PLANNED, State.WAITING})
 """Where a job stands that a run would submit."""
 
+PAID_FOR = frozenset(State) - TO_SUBMIT - {State.FAILED, State.CANCELLED}
+"""Where a job stands that is done, or may be: nothing more is paid for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -99,9 +103,10 @@ class Planned:
     rows without the ones that ask for the same as another: the sum of `to_submit`, `under_way`, `done`, `failed` and
     `cancelled`.
 
-    `to_submit` has three parts: `new` (the ledger has no such job), `changed` (it has none, and the row wanted
-    something else before) and the rest, which was planned before and not taken yet. `elsewhere` are jobs that only
-    other campaigns wanted so far. `affordable` of `to_submit` fit under the cap (all of them where there is none).
+    `to_submit` has three parts: `new` (the ledger has no such job), `changed` (it has none, and this take of the row
+    wanted something else before) and the rest, which was planned before and not taken yet. `elsewhere` are jobs that
+    only other campaigns wanted so far and that are under way or done: not paid for again. `affordable` of `to_submit`
+    fit under the cap (all of them where there is none).
     """
 
     sheet_rows: int
