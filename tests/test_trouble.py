@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from line_support import World, always, answers, shot
+from line_support import World, always, answers, result_gone, shot
 
 from batch.endpoints import DEFAULT_ENDPOINT
 
@@ -65,3 +65,9 @@ def test_without_downloads_the_disk_is_no_concern(world: World) -> None:
     world.free_bytes = 0
     ran = world.run(shot("a", 1), no_download="yes")
     assert (ran.exit_code, ran.states) == (0, {"a": "completed"})
+
+
+def test_a_verdict_whose_answer_has_expired_is_read_off_the_history_and_its_links_are_no_files(world: World) -> None:
+    ran = world.run(shot("a", 1, image_url="https://nowhere.test/x.jpg"), faults=[always("result", result_gone)])
+    assert (ran.exit_code, ran.states, ran.causes) == (3, {"a": "failed"}, {"a": "file_download_error"})
+    assert ran.calls["media"] == 0

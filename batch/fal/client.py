@@ -143,6 +143,12 @@ class FalClient:
         """The request history of an endpoint between two times of fal's clock, all of it or CallFailed."""
         return history.past_requests(self._wire, endpoint, start=start, end=end, request_id=request_id)
 
+    def past_failure(self, past: PastRequest) -> CallFailed:
+        """What a request that the history shows as failed means: as if its result call had said so."""
+        assert past.status_code is not None
+        content = json.dumps(past.json_output).encode()
+        return self._failure(Call.RESULT, Answer(status_code=past.status_code, headers={}, content=content))
+
     async def aclose(self) -> None:
         await self._submit_client.aclose()
         await self._wire.aclose()

@@ -16,7 +16,7 @@ from batch import reconcile, retry
 from batch.endpoints import Endpoint
 from batch.errors import Action, Blocked, CallFailed, DownloadFailed
 from batch.fal import CancelAnswer, FalClient
-from batch.jobs import Attempt, FalStatus, Outcome, canonical_json, file_refs, local_files
+from batch.jobs import Attempt, FalStatus, Outcome, PastRequest, canonical_json, file_refs, local_files
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
 from batch.scheduler.gate import Gate
@@ -227,12 +227,16 @@ class Carrier:
         assert job.attempt is not None
         is_removed = job.cancel_answer == CancelAnswer.REMOVED.value
         try:
-            result = await self._result_in_history(job)
+            past = await self._past(job)
         except CallFailed as trouble:
             if trouble.action is Action.REPEAT or not is_removed:
                 self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
                 return False
-            result = None
+            past = None
+        if past is not None and past.status_code is not None and past.status_code >= 400:
+            self._verdict(job, job.attempt, self._fal.past_failure(past), is_complete=True)
+            return False
+        result = _files_of(past)
         if result is not None:
             self._complete(job.attempt, Outcome(result=result))
             return True
@@ -249,14 +253,18 @@ class Carrier:
 
     async def _result_in_history(self, job: OpenJob) -> Mapping[str, Any] | None:
         """The result as fal's history holds it; None where it holds no file of it."""
+        return _files_of(await self._past(job))
+
+    async def _past(self, job: OpenJob) -> PastRequest | None:
+        """The request as fal's history shows it; None where it does not."""
         assert job.attempt is not None and job.ticket is not None
         offset = self._fal.clock_offset_s
         start = job.attempt.submitting_at + offset - reconcile.CLOCK_WRONG_BY_S_MAX  # the id tells which it is
         end = self._clock() + offset + 1.0
         request_id = job.ticket.request_id
         async for past in self._fal.past_requests(job.endpoint, start=start, end=end, request_id=request_id):
-            if past.request_id == request_id and isinstance(past.json_output, dict) and file_refs(past.json_output):
-                return past.json_output
+            if past.request_id == request_id:
+                return past
         return None
 
     async def _fetch(self, job: OpenJob) -> None:
@@ -317,3 +325,10 @@ class Carrier:
         delay = retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s, is_long=is_long)
         due_at = self._clock() + delay
         self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message)
+
+
+def _files_of(past: PastRequest | None) -> Mapping[str, Any] | None:
+    """The result of a request that went well, where the history still holds it; a refusal's links are no files."""
+    if past is None or (past.status_code or 200) >= 400 or not isinstance(past.json_output, dict):
+        return None
+    return past.json_output if file_refs(past.json_output) else None
