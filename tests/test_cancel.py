@@ -363,6 +363,19 @@ def test_what_no_row_wants_any_more_is_called_off_with_the_rest(world: World) ->
     assert {one["end_event"] for one in attempts(world)} == {"cancelled"}
 
 
+def test_a_row_that_was_removed_or_changed_is_called_off_by_its_name(world: World) -> None:
+    async def story() -> Ran | None:
+        async with world.queue() as queue:
+            await world.life(queue, shots("a b c", 100), interrupt_after=5)
+            changed = [shot("a", 100), shot("b", 100, prompt="another")]
+            await world.life(queue, changed, interrupt_after=0.1, limit="1", faults=[always("submit", no_connection)])
+            return await world.life(queue, changed, cancel=["b", "c"])
+
+    ran = world.play(story)
+    assert ran.states == {"a": "submitted", "b": "waiting"}
+    assert [one["end_event"] for one in attempts(world)][:3] == [None, "cancelled", "cancelled"]
+
+
 def test_which_jobs_can_be_called_off_and_why_the_others_cannot(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         mine = ledger.campaign("mine", tmp_path / "mine.csv")

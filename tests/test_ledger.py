@@ -852,6 +852,49 @@ def test_failed_jobs_are_found_by_cause_and_by_row(tmp_path: Path) -> None:
         assert ledger.totals(1).failed_by_cause == {"policy": 2, "timeout": 1}
 
 
+def test_a_row_is_named_by_its_id_or_by_its_stem_which_tells_its_combinations_apart(tmp_path: Path) -> None:
+    combinations = [
+        make_row("a", prompt=f"a{n}", stem=stem, position=n) for n, stem in enumerate(("a-1", "a-2", "b"), start=1)
+    ]
+    with opened(tmp_path) as ledger:
+        plan(ledger, *combinations, make_row("b", prompt="b", stem="c", position=4))
+        for _ in range(4):
+            bring_to(ledger, 1, State.FAILED)
+        assert ledger.jobs_of_rows(1, ["a"]) == [1, 2, 3]
+        assert ledger.jobs_of_rows(1, ["a-2"]) == [2]
+        assert ledger.jobs_of_rows(1, ["b"]) == [4], "a row's id before another's file"
+        assert ledger.jobs_of_rows(1, ["c", "a-1"]) == [1, 4]
+        assert ledger.failed_jobs(1, cause=None, row_ids=["a-2", "c"]) == [2, 4]
+        assert [line.stem for line in ledger.jobs(1, row_ids=["a-2", "b"])] == ["a-2", "c"]
+        assert ledger.unknown_rows(1, ["a", "a-1", "z", "b", "a-3"]) == ["z", "a-3"]
+        assert ledger.known_rows(1, ["a", "a-1", "z"]) == {"a", "a-1"}
+
+        ledger.plan(1, combinations[:1])
+        assert ledger.unknown_rows(1, ["a", "a-1", "a-2", "b"]) == ["a-2", "b"]
+        assert ledger.unknown_rows(1, ["a", "a-1", "a-2", "b", "z"], any_reading=True) == ["z"]
+        assert [line.stem for line in ledger.jobs(1, row_ids=["a-2"], superseded=True)] == ["a-2"]
+
+
+def test_a_job_has_finished_when_it_came_to_the_end_it_is_at(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock) as ledger:
+        plan(ledger, make_row())
+
+        def finished_at() -> tuple[float | None, float | None]:
+            result = ledger.result_of(1, ledger.job(1).key, "a", 1)
+            assert result is not None
+            return result.finished_at, ledger.job_line(1, 1).finished_at
+
+        assert finished_at() == (None, None)
+        bring_to(ledger, 1, State.FAILED)
+        assert finished_at() == (clock.now, clock.now)
+        ledger.retried(1)
+        assert finished_at() == (None, None), "it is not at an end any more"
+        clock.now -= 3600.0  # set back meanwhile
+        bring_to(ledger, 1, State.FETCHED)
+        assert finished_at() == (clock.now, clock.now)
+
+
 def test_a_new_run_looks_at_once_at_what_an_earlier_one_put_off(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row())

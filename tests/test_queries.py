@@ -71,7 +71,9 @@ OF_A_JOB: dict[str, Ask] = {
     "is_taken": lambda ledger: ledger.is_taken("outputs/a.mp4"),
     "known_request": lambda ledger: ledger.known_request("request-1"),
     "must be wanted": lambda ledger: ledger._must_be_wanted(1, CID),
-    "wanted besides": lambda ledger: ledger._wanted_besides(1, {"campaign": CID, "rows": "[]"}),
+    "wanted besides": lambda ledger: ledger._wanted_besides(
+        1, {"campaign": CID, **ledger._named(CID, ["a"], any_reading=True)}
+    ),
     "claimed": lambda ledger: claim(ledger, CID),
     "accepted and completed": lambda ledger: bring_to(ledger, CID, State.COMPLETED),
     "failed and retried": lambda ledger: ledger.retried(bring_to(ledger, CID, State.FAILED).job_id),  # type: ignore[union-attr]

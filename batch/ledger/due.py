@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
-from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, WANTED, LedgerReader
+from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, NAMED, WANTED, LedgerReader
 from batch.ledger.values import Missing, OpenJob, attempt_of, open_job_of, placement_of
 from batch.states import State
 
@@ -27,11 +27,10 @@ _CANCELLING = """job.id IN (
     AND wish.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = wish.job_id))"""
 
 
-# Rows by name, or every row and what is superseded but may still be at fal.
-_MEANT = f"""CASE WHEN :rows = '[]'
-    THEN {WANTED} OR (job.state IN ('submitting', 'submitted', 'in_doubt', 'completed') AND {EVER_WANTED})
-    ELSE EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign
-      AND row.reading = :reading AND row.row_id IN (SELECT value FROM json_each(:rows))) END"""
+# Of rows by name, or of every row: what the newest reading wants, and what is superseded but may still be at fal.
+_MEANT = f"""EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign
+    AND (row.reading = :reading OR job.state IN ('submitting', 'submitted', 'in_doubt', 'completed'))
+    AND (:names = '[]' OR {NAMED}))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,37 +184,34 @@ class DueReader(LedgerReader):
                 artifacts=self._saved(row["job_id"], row["attempt_id"]),
             )
 
-    def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: tuple[str, ...]) -> list[int]:
-        """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows only."""
-        query = """SELECT DISTINCT job.id FROM row JOIN job ON job.id = row.job_id
+    def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: Sequence[str]) -> list[int]:
+        """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows (by their
+        ids or stems) only."""
+        query = f"""SELECT DISTINCT job.id FROM row JOIN job ON job.id = row.job_id
             WHERE row.campaign_id = :campaign AND row.reading = :reading AND job.state IN ('failed', 'cancelled')
-            AND (:cause IS NULL OR job.cause = :cause)
-            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows))) ORDER BY job.id"""
-        names = {
-            "campaign": campaign_id,
-            "reading": self.reading(campaign_id),
-            "cause": cause,
-            "rows": json.dumps(list(row_ids)),
-        }
+            AND (:cause IS NULL OR job.cause = :cause) AND (:names = '[]' OR {NAMED}) ORDER BY job.id"""
+        names = {**self._names(campaign_id, ()), **self._named(campaign_id, row_ids), "cause": cause}
         return [row[0] for row in self._db.execute(query, names)]
 
-    def unknown_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[str]:
-        """Those of these row ids that the newest reading does not have."""
-        query = "SELECT 1 FROM row WHERE campaign_id = ? AND reading = ? AND row_id = ?"
-        reading = self.reading(campaign_id)
-        return [i for i in row_ids if self._db.execute(query, (campaign_id, reading, i)).fetchone() is None]
+    def unknown_rows(self, campaign_id: int, row_ids: Sequence[str], *, any_reading: bool = False) -> list[str]:
+        """Those of these names that no row has as its id or stem, in the newest reading or in any."""
+        reading = None if any_reading else self.reading(campaign_id)
+        ids = self._having(campaign_id, "row_id", row_ids, reading)
+        others = [name for name in row_ids if name not in ids]
+        stems = self._having(campaign_id, "stem", others, reading) if others else set()
+        return [name for name in others if name not in stems]
 
-    def jobs_of_rows(self, campaign_id: int, row_ids: tuple[str, ...]) -> list[int]:
-        """The jobs that these rows of the newest reading want."""
-        query = """SELECT DISTINCT job_id FROM row WHERE campaign_id = ? AND reading = ?
-            AND row_id IN (SELECT value FROM json_each(?))"""
-        values = (campaign_id, self.reading(campaign_id), json.dumps(list(row_ids)))
-        return [row[0] for row in self._db.execute(query, values)]
+    def jobs_of_rows(self, campaign_id: int, row_ids: Sequence[str]) -> list[int]:
+        """The jobs that these rows of the newest reading want, named by their ids or stems."""
+        query = f"""SELECT DISTINCT job_id FROM row WHERE campaign_id = :campaign AND reading = :reading AND {NAMED}
+            ORDER BY job_id"""
+        names = {**self._names(campaign_id, ()), **self._named(campaign_id, row_ids)}
+        return [row[0] for row in self._db.execute(query, names)]
 
     def cancellable(self, campaign_id: int, row_ids: Sequence[str] = ()) -> Cancellable:
-        """The jobs that these rows of the newest reading want (all rows, and the superseded jobs, where none is named),
-        sorted by whether they can be called off."""
-        names = {**self._names(campaign_id, ()), "rows": json.dumps(list(row_ids))}
+        """The jobs that these rows want, by their ids or stems (all rows, where none is named), those that the newest
+        reading does not want any more among them, sorted by whether they can be called off."""
+        names = {**self._names(campaign_id, ()), **self._named(campaign_id, row_ids, any_reading=True)}
         query = f"SELECT job.id FROM job WHERE {_SUBMITTED} AND {_MEANT} ORDER BY job.id"
         submitted = [row[0] for row in self._db.execute(query, names).fetchall()]
         shared = {job_id: rows for job_id in submitted if (rows := self._wanted_besides(job_id, names))}
@@ -286,9 +282,9 @@ class DueReader(LedgerReader):
 
     def _wanted_besides(self, job_id: int, names: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
         """The rows that want the job in the newest reading of their campaign and were not meant."""
-        query = """SELECT campaign.name, row.row_id FROM row JOIN campaign ON campaign.id = row.campaign_id
+        query = f"""SELECT campaign.name, row.row_id FROM row JOIN campaign ON campaign.id = row.campaign_id
             WHERE row.job_id = :job AND row.reading = campaign.reading AND NOT (row.campaign_id = :campaign
-            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows)))) ORDER BY row.id"""
+            AND (:names = '[]' OR {NAMED})) ORDER BY row.id"""
         return tuple((row[0], row[1]) for row in self._db.execute(query, {**names, "job": job_id}))
 
     def _first_due(self, where: str, campaign_id: int, except_ids: Sequence[int]) -> float | None:

@@ -36,13 +36,14 @@ from batch.ledger.values import (
 )
 from batch.states import FINAL, State
 
-__all__ = ["EVER_WANTED", "IS_NEWEST", "JOB_WITH_ATTEMPT", "WANTED", "LedgerReader", "open_reader"]
+__all__ = ["EVER_WANTED", "IS_NEWEST", "JOB_WITH_ATTEMPT", "NAMED", "WANTED", "LedgerReader", "open_reader"]
 
 DURATIONS_MAX = 200  # of an endpoint: enough for a median, and recent
 
 WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
 )
+NAMED = """(row.row_id IN (SELECT value FROM json_each(:ids)) OR row.stem IN (SELECT value FROM json_each(:stems)))"""
 IS_NEWEST = "attempt.number = (SELECT max(number) FROM attempt AS newest WHERE newest.job_id = job.id)"
 EVER_WANTED = "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign)"
 
@@ -106,11 +107,9 @@ class LedgerReader:
             for r in self._db.execute(query, names)
         }
 
-    def known_rows(self, campaign_id: int, row_ids: Sequence[str]) -> set[str]:
-        """Those of these row ids that some reading of the campaign had."""
-        query = """SELECT DISTINCT row_id FROM row WHERE campaign_id = ?
-            AND row_id IN (SELECT value FROM json_each(?))"""
-        return {row[0] for row in self._db.execute(query, (campaign_id, json.dumps(row_ids)))}
+    def known_rows(self, campaign_id: int, names: Sequence[str]) -> set[str]:
+        """Those of these names, row ids or stems, that some reading of the campaign had."""
+        return self._having(campaign_id, "row_id", names, None) | self._having(campaign_id, "stem", names, None)
 
     def known_takes(self, campaign_id: int, row_ids: Sequence[str]) -> set[tuple[str, int]]:
         """The takes of these row ids that some reading of the campaign wanted."""
@@ -343,8 +342,8 @@ class LedgerReader:
         row_ids: Collection[str] = (),
         superseded: bool = False,
     ) -> Iterator[JobLine]:
-        """The rows of the newest reading with their jobs, in the sheet's order, narrowed by what is given; with
-        `superseded` the jobs that no row wants any more, each once, in place of those."""
+        """The rows of the newest reading with their jobs, in the sheet's order, narrowed by what is given (rows by
+        their ids or stems); with `superseded` the jobs that no row wants any more, each once, in place of those."""
         wanted = "row.reading = :reading"
         if superseded:
             wanted = f"""NOT {WANTED} AND row.id = (SELECT max(other.id) FROM row AS other
@@ -352,14 +351,13 @@ class LedgerReader:
         query = f"""{JOB_LINE} WHERE row.campaign_id = :campaign AND {wanted}
             AND (:states = '[]' OR job.state IN (SELECT value FROM json_each(:states)))
             AND (:causes = '[]' OR job.cause IN (SELECT value FROM json_each(:causes)))
-            AND (:rows = '[]' OR row.row_id IN (SELECT value FROM json_each(:rows)))
-            ORDER BY row.position"""
+            AND (:names = '[]' OR {NAMED}) ORDER BY row.position"""
         names = {
             "campaign": campaign_id,
             "reading": self.reading(campaign_id),
             "states": json.dumps([state.value for state in states]),
             "causes": json.dumps(list(causes)),
-            "rows": json.dumps(list(row_ids)),
+            **self._named(campaign_id, row_ids, any_reading=superseded),
         }
         return (job_line_of(row) for row in self._db.execute(query, names))
 
@@ -403,10 +401,7 @@ class LedgerReader:
         money = self._db.execute(
             "SELECT sum(cost_micros), count(*) FROM attempt WHERE job_id = ?", (found["job_id"],)
         ).fetchone()
-        finished = self._db.execute(
-            "SELECT max(at) FROM event WHERE job_id = ? AND now IN ('fetched', 'failed', 'cancelled')",
-            (found["job_id"],),
-        ).fetchone()
+        finished = self._db.execute(f"SELECT {FINISHED_AT} FROM job WHERE id = ?", (found["job_id"],)).fetchone()
         state = State(found["state"])
         has_failed = state not in {State.FETCHED, State.COMPLETED, State.SUBMITTED}
         return RowResult(
@@ -451,6 +446,21 @@ class LedgerReader:
             "paid_twice_micros": twice_micros or 0,
         }
 
+    def _named(self, campaign_id: int, names: Collection[str], *, any_reading: bool = False) -> dict[str, str]:
+        """What NAMED is told: the names that are row ids, and the others, which are stems. All combinations of a row
+        have its id, and their stems tell them apart; but a name that is some row's id means that row alone."""
+        reading = None if any_reading else self.reading(campaign_id)
+        ids = self._having(campaign_id, "row_id", names, reading) if names else set()
+        stems = [name for name in names if name not in ids]
+        return {"names": json.dumps(list(names)), "ids": json.dumps(sorted(ids)), "stems": json.dumps(stems)}
+
+    def _having(self, campaign_id: int, column: str, names: Collection[str], reading: int | None) -> set[str]:
+        """Those of these names that rows of a reading (None: of any) have in a column."""
+        query = f"""SELECT DISTINCT {column} FROM row WHERE campaign_id = :campaign
+            AND (:reading IS NULL OR reading = :reading) AND {column} IN (SELECT value FROM json_each(:names))"""
+        values = {"campaign": campaign_id, "reading": reading, "names": json.dumps(list(names))}
+        return {row[0] for row in self._db.execute(query, values)}
+
     def _names(self, campaign_id: int, except_ids: Sequence[int]) -> dict[str, object]:
         return {
             "campaign": campaign_id,
@@ -466,13 +476,16 @@ JOB_WITH_ATTEMPT = f"""
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""
 
 
+# When a job that has ended came to the end it is at: it may have ended before, and been retried.
+FINISHED_AT = """CASE WHEN job.state IN ('fetched', 'failed', 'cancelled') THEN (SELECT at FROM event
+        WHERE event.job_id = job.id AND event.now = job.state ORDER BY event.id DESC LIMIT 1) END"""
+
 JOB_LINE = f"""
-    SELECT row.address, row.row_id, row.take, job.key, job.endpoint, job.input, job.state, job.fal_status, job.cause,
-      job.message, job.due_at, attempt.request_id, attempt.result, attempt.submitting_at,
+    SELECT row.address, row.row_id, row.stem, row.take, job.key, job.endpoint, job.input, job.state, job.fal_status,
+      job.cause, job.message, job.due_at, attempt.request_id, attempt.result, attempt.submitting_at,
       (SELECT count(*) FROM attempt AS one WHERE one.job_id = job.id) AS attempts,
       (SELECT sum(cost_micros) FROM attempt AS one WHERE one.job_id = job.id) AS cost_micros,
-      (SELECT max(at) FROM event WHERE event.job_id = job.id
-        AND event.now IN ('fetched', 'failed', 'cancelled')) AS finished_at,
+      {FINISHED_AT} AS finished_at,
       (SELECT json_group_array(artifact.path) FROM artifact WHERE artifact.attempt_id = attempt.id
         AND artifact.row_id = row.id AND artifact.saved_at IS NOT NULL) AS paths
     FROM row JOIN job ON job.id = row.job_id LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""

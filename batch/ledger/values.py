@@ -184,11 +184,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLine:
-    """One row of a campaign (one take of it) and where its job stands, for people. Times are seconds since 1970, UTC;
-    `finished_at` only where the job is fetched, failed or cancelled; `due_at` is 0 where nothing is put off."""
+    """One row of a campaign (one take of it) and where its job stands, for people. `stem` is the wanted file name
+    without its ending, which tells the combinations of a row apart. Times are seconds since 1970, UTC; `finished_at`
+    only where the job is fetched, failed or cancelled; `due_at` is 0 where nothing is put off."""
 
     address: str
     row_id: str
+    stem: str = ""
     take: int
     key: str
     endpoint: str
@@ -329,6 +331,7 @@ def job_line_of(row: sqlite3.Row) -> JobLine:
     return JobLine(
         address=row["address"],
         row_id=row["row_id"],
+        stem=row["stem"],
         take=row["take"],
         key=row["key"],
         endpoint=row["endpoint"],
