@@ -144,15 +144,21 @@ async def carry_out(
 
 
 async def call_off(
-    settings: Settings, ledger: Ledger, campaign_id: int, job_ids: Sequence[int], progress: Progress
+    settings: Settings,
+    ledger: Ledger,
+    campaign_id: int,
+    job_ids: Sequence[int],
+    progress: Progress,
+    include_shared: bool = False,
 ) -> Ending:
     """Have fal call these jobs off, and those that an earlier command wanted called off, until each is confirmed or has
     ended otherwise. Nothing is submitted; a result that came first is paid for and saved like any other.
 
     The wish is in the ledger before fal is told of it, and stays there until fal confirms it: what this command leaves
-    open, the next `cancel` or `run` goes on with.
+    open, the next `cancel` or `run` goes on with. It is dropped where another campaign comes to want the job, but not
+    with `include_shared`.
     """
-    ledger.cancel_asked(job_ids)
+    ledger.cancel_asked(job_ids, None if include_shared else campaign_id)
     return await _lived(settings, ledger, campaign_id, progress, cap_micros=None, only_cancelling=True)
 
 

@@ -6,6 +6,7 @@ the queue never hears of it, which is what an application without cancellation c
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -70,6 +71,7 @@ START_TIMEOUT = answers(504, {"detail": "x"}, headers={"x-fal-request-timeout-ty
 
 ILLEGAL = {
     "a wish for what fal is not known to have": "UPDATE attempt SET cancel_asked_at = 1.0 WHERE id = 2",
+    "whose wish it is, and nobody's": "UPDATE attempt SET cancel_asked_by = 1 WHERE id = 1",
     "an answer that nobody asked for": "UPDATE attempt SET cancel_answer = 'asked' WHERE id = 1",
     "an answer that is none": "UPDATE attempt SET cancel_asked_at = 1.0, cancel_answer = 'perhaps' WHERE id = 1",
 }
@@ -363,6 +365,79 @@ def test_what_no_row_wants_any_more_is_called_off_with_the_rest(world: World) ->
     assert {one["end_event"] for one in attempts(world)} == {"cancelled"}
 
 
+def test_a_job_that_two_campaigns_want_is_called_off_for_both_where_that_is_asked_for(world: World) -> None:
+    async def story() -> Ran | None:
+        async with world.queue() as queue:
+            await world.life(queue, shots("a b", 100), sheet="one.csv", interrupt_after=5)
+            await world.life(queue, shots("b", 100), sheet="two.csv", interrupt_after=5)
+            never = [always("cancel", no_connection)]
+            asked = shots("a b", 100)
+            await world.life(queue, asked, sheet="one.csv", cancel=["b"], shared=True, faults=never, interrupt_after=5)
+            return await world.life(queue, shots("b", 100), sheet="two.csv")
+
+    ran = world.play(story)
+    assert (ran.states, ran.calls["cancel"]) == ({"b": "cancelled"}, 1), "a plain run goes on with it"
+
+
+def test_a_wish_of_one_campaign_calls_off_nothing_that_another_has_come_to_want(world: World) -> None:
+    async def story() -> list[Ran | None]:
+        async with world.queue() as queue:
+            await world.life(queue, shots("a b c", 100), sheet="one.csv", interrupt_after=5)
+            never = [always("cancel", no_connection)]
+            await world.life(queue, shots("a b c", 100), sheet="one.csv", cancel=(), faults=never, interrupt_after=20)
+            two = await world.life(queue, shots("b c", 100), sheet="two.csv", interrupt_after=5)
+            return [two, await world.life(queue, shots("a b c", 100), sheet="one.csv")]
+
+    two, one = world.play(story)
+    assert (two.states, two.calls["cancel"]) == ({"b": "submitted", "c": "submitted"}, 0)
+    assert one.states == {"a": "cancelled", "b": "fetched", "c": "fetched"}
+    assert one.accepted == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_kept"),
+    [(None, False), (CancelAnswer.ASKED, False), (CancelAnswer.UNKNOWN, False), (CancelAnswer.REMOVED, True)],
+)
+def test_a_wish_is_dropped_when_another_campaign_wants_the_job_unless_fal_has_removed_it(
+    tmp_path: Path, answer: CancelAnswer | None, is_kept: bool
+) -> None:
+    with opened(tmp_path) as ledger:
+        mine = ledger.campaign("mine", tmp_path / "mine.csv")
+        ledger.plan(mine, [make_row("a"), make_row("b", position=2)])
+        attempt = accept(ledger, claim(ledger, mine))
+        accept(ledger, claim(ledger, mine))
+        ledger.cancel_asked([1, 2], mine)
+        if answer is not None:
+            ledger.cancel_answered(attempt, answer.value)
+        ledger.plan(mine, [make_row("a"), make_row("b", position=2)])
+        assert ledger.cancelling(mine) == [1, 2], "its own sheet still wants them"
+        yours = ledger.campaign("yours", tmp_path / "yours.csv")
+        ledger.plan(yours, [make_row("theirs", prompt="a")])
+        assert ledger.cancelling(mine) == ([1, 2] if is_kept else [2])
+        assert (ledger.job(1).cancel_answer == "removed") is is_kept
+        assert (ledger.message(1) is None) is is_kept
+        with contextlib.suppress(KeyError), ledger.planning(yours, [make_row("theirs", prompt="b")]):
+            raise KeyError("declined")
+        assert 2 in ledger.cancelling(mine), "a reading that is not taken over drops nothing"
+    check_ledger(tmp_path)
+
+
+def test_a_wish_for_everybody_stays_whoever_wants_the_job(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        mine = ledger.campaign("mine", tmp_path / "mine.csv")
+        ledger.plan(mine, [make_row("a")])
+        accept(ledger, claim(ledger, mine))
+        yours = ledger.campaign("yours", tmp_path / "yours.csv")
+        ledger.plan(yours, [make_row("theirs", prompt="a")])
+        assert ledger.cancellable(mine).job_ids == ledger.cancellable(yours).job_ids == ()
+        found = ledger.cancellable(mine, include_shared=True)
+        assert (found.job_ids, dict(found.shared)) == ((1,), {})
+        assert (ledger.cancel_asked([1], mine), ledger.cancel_asked([1], None)) == (1, 0)
+        ledger.plan(yours, [make_row("theirs", prompt="a")])
+        assert ledger.cancelling(mine) == ledger.cancelling(yours) == [1]
+    check_ledger(tmp_path)
+
+
 def test_a_row_that_was_removed_or_changed_is_called_off_by_its_name(world: World) -> None:
     async def story() -> Ran | None:
         async with world.queue() as queue:
@@ -411,9 +486,9 @@ def test_a_wish_is_for_what_fal_is_known_to_have(tmp_path: Path) -> None:
         accept(ledger, claim(ledger, campaign_id))
         bring_to(ledger, campaign_id, State.IN_DOUBT)
         bring_to(ledger, campaign_id, State.COMPLETED)
-        assert ledger.cancel_asked([1, 2, 3, 4]) == 1
-        assert ledger.cancel_asked([1]) == 0, "it has it already"
-        assert ledger.cancel_asked([]) == 0
+        assert ledger.cancel_asked([1, 2, 3, 4], 1) == 1
+        assert ledger.cancel_asked([1], 1) == 0, "it has it already"
+        assert ledger.cancel_asked([], 1) == 0
         assert ledger.cancelling(campaign_id) == [1]
         assert [job.cancel_asked_at is not None for job in map(ledger.job, (1, 2, 3))] == [True, False, False]
     check_ledger(tmp_path)
@@ -424,7 +499,7 @@ def test_a_wish_is_about_one_attempt_and_not_about_the_next(tmp_path: Path) -> N
         campaign_id = ledger.campaign("camp", tmp_path / "camp.csv")
         ledger.plan(campaign_id, [make_row()])
         attempt = accept(ledger, claim(ledger, campaign_id))
-        ledger.cancel_asked([1])
+        ledger.cancel_asked([1], 1)
         assert [job.id for job in ledger.following(campaign_id, now=1e12, limit=9, only_cancelling=True)] == [1]
         ledger.cancelled(attempt, is_billed=False, message="x")
         ledger.retried(1)
@@ -444,10 +519,10 @@ def test_the_first_wish_and_a_removal_are_kept(tmp_path: Path) -> None:
         attempt = accept(ledger, claim(ledger, campaign_id))
         ledger.cancel_answered(attempt, CancelAnswer.ASKED.value)
         assert ledger.job(1).cancel_answer is None, "nobody wanted it called off"
-        ledger.cancel_asked([1])
+        ledger.cancel_asked([1], 1)
         first = ledger.job(1).cancel_asked_at
         for answer in (CancelAnswer.ASKED, CancelAnswer.REMOVED, CancelAnswer.TOO_LATE):
-            ledger.cancel_asked([1])
+            ledger.cancel_asked([1], 1)
             ledger.cancel_answered(attempt, answer.value)
         assert (ledger.job(1).cancel_asked_at, ledger.job(1).cancel_answer) == (first, "removed")
     check_ledger(tmp_path)
@@ -459,7 +534,7 @@ def test_the_file_takes_every_answer_that_there_is(tmp_path: Path, answer: Cance
         campaign_id = ledger.campaign("camp", tmp_path / "camp.csv")
         ledger.plan(campaign_id, [make_row()])
         attempt = accept(ledger, claim(ledger, campaign_id))
-        ledger.cancel_asked([1])
+        ledger.cancel_asked([1], 1)
         ledger.cancel_answered(attempt, answer.value)
         assert ledger.job(1).cancel_answer == answer.value
 
@@ -552,7 +627,7 @@ def test_a_ledger_of_before_is_brought_up_to_date_and_keeps_all_it_knew(old: Pat
         open_reader(old)
     with opened(old) as ledger:
         assert [ledger.job(n).state for n in range(1, len(State) + 1)] == list(State)
-        assert ledger.cancel_asked([3]) == 1
+        assert ledger.cancel_asked([3], 1) == 1
         assert ledger.cancelling(1) == [3]
     check_ledger(old)
     assert described(old) == described(old.parent / "new")
@@ -570,7 +645,7 @@ def test_an_update_that_breaks_off_leaves_the_ledger_as_it_was(old: Path) -> Non
     db.execute("DROP INDEX job_submitted")
     db.close()
     with opened(old) as ledger:
-        assert ledger.cancel_asked([3]) == 1
+        assert ledger.cancel_asked([3], 1) == 1
 
 
 # --- the command's own way: real clock, real signals, the real queue inside the program ---

@@ -57,7 +57,7 @@ OF_A_CAMPAIGN: dict[str, Ask] = {
     "plan": lambda ledger: ledger.plan(CID, [make_row("a"), make_row("z", position=2)]),
     "looked_at_afresh": lambda ledger: ledger.looked_at_afresh(CID),
     "doubt_what_a_crash_left": lambda ledger: ledger.doubt_what_a_crash_left(),
-    "cancel_asked": lambda ledger: ledger.cancel_asked([1, 2]),
+    "cancel_asked": lambda ledger: ledger.cancel_asked([1, 2], CID),
 }
 """What is asked about a whole campaign: one walk over it is due, a walk in a walk is not."""
 

@@ -208,13 +208,18 @@ class DueReader(LedgerReader):
         names = {**self._names(campaign_id, ()), **self._named(campaign_id, row_ids)}
         return [row[0] for row in self._db.execute(query, names)]
 
-    def cancellable(self, campaign_id: int, row_ids: Sequence[str] = ()) -> Cancellable:
+    def cancellable(
+        self, campaign_id: int, row_ids: Sequence[str] = (), *, include_shared: bool = False
+    ) -> Cancellable:
         """The jobs that these rows want, by their ids or stems (all rows, where none is named), those that the newest
-        reading does not want any more among them, sorted by whether they can be called off."""
+        reading does not want any more among them, sorted by whether they can be called off; with `include_shared` also
+        where others want them."""
         names = {**self._names(campaign_id, ()), **self._named(campaign_id, row_ids, any_reading=True)}
         query = f"SELECT job.id FROM job WHERE {_SUBMITTED} AND {_MEANT} ORDER BY job.id"
         submitted = [row[0] for row in self._db.execute(query, names).fetchall()]
-        shared = {job_id: rows for job_id in submitted if (rows := self._wanted_besides(job_id, names))}
+        shared = {}
+        if not include_shared:
+            shared = {job_id: rows for job_id in submitted if (rows := self._wanted_besides(job_id, names))}
         query = f"SELECT job.state, count(*) FROM job WHERE job.state != 'submitted' AND {_MEANT} GROUP BY 1"
         counts = {State(row[0]): row[1] for row in self._db.execute(query, names)}
 

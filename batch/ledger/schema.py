@@ -173,11 +173,17 @@ DROP INDEX row_job;
 CREATE INDEX row_wanting ON row (job_id, campaign_id, reading);  -- who wants a job: all that is asked of it
 """
 
+_WISHES = """
+ALTER TABLE attempt ADD COLUMN cancel_asked_by INTEGER REFERENCES campaign (id)  -- whose wish it is; NULL: everybody's
+  CHECK (cancel_asked_by IS NULL OR cancel_asked_at IS NOT NULL);
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
     ("0003_witnesses", _WITNESSES),
     ("0004_wanting", _WANTING),
+    ("0005_wishes", _WISHES),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +127,7 @@ class Ledger(Steps):
                 for chunk in _chunks(rows, PLANNING_CHUNK):
                     self._plan_chunk(campaign_id, reading, chunk)
                 self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
+                self._drop_wishes_of_others(campaign_id, reading)
                 yield self.planned(campaign_id, before=before, cap_micros=cap_micros)
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
@@ -155,6 +156,17 @@ class Ledger(Steps):
             ON CONFLICT (sha256) DO UPDATE SET path = excluded.path WHERE path != excluded.path""",
             [(f.sha256, str(f.path.resolve()), f.size_bytes, f.media_type) for f in files.values()],
         )
+
+    def _drop_wishes_of_others(self, campaign_id: int, reading: int) -> None:
+        """What this campaign wants is not called off because another one, that did not know of it, wished so. A job
+        that fal has taken out of its queue already is not to be had back."""
+        query = """SELECT id, job_id FROM attempt WHERE cancel_asked_at IS NOT NULL AND ended_at IS NULL
+            AND cancel_asked_by != ? AND cancel_answer IS NOT 'removed' AND EXISTS (SELECT 1 FROM row
+              WHERE row.job_id = attempt.job_id AND row.campaign_id = ? AND row.reading = ?)"""
+        for id, job_id in self._db.execute(query, (campaign_id, campaign_id, reading)).fetchall():
+            dropped = {"cancel_asked_at": None, "cancel_asked_by": None, "cancel_answer": None}
+            self._update("attempt", dropped, "id = ?", (id,))
+            self._update("job", {"message": "not called off any more: another campaign wants it"}, "id = ?", (job_id,))
 
     # --- submitting ---
 
@@ -534,16 +546,23 @@ class Ledger(Steps):
             for job_id, was, now in steps:
                 self._tell(job_id, was, now)
 
-    def cancel_asked(self, job_ids: Iterable[int]) -> int:
+    def cancel_asked(self, job_ids: Sequence[int], campaign_id: int | None) -> int:
         """The user wants these jobs called off: a wish on their attempts, durable before fal is told of it, and kept
-        until fal confirms it. Only an attempt that fal is known to have can have it. How many have it now that had not.
+        until fal confirms it, or until another campaign than this one comes to want the job (with None, whoever wants
+        it). Only an attempt that fal is known to have can have it. How many have it now that had not.
         """
+        at = self._clock()
         with self._transaction():
             changed = self._db.executemany(
-                """UPDATE attempt SET cancel_asked_at = ? WHERE job_id = ? AND ended_at IS NULL
+                """UPDATE attempt SET cancel_asked_at = ?, cancel_asked_by = ? WHERE job_id = ? AND ended_at IS NULL
                 AND request_id IS NOT NULL AND cancel_asked_at IS NULL""",
-                [(self._clock(), job_id) for job_id in job_ids],
+                [(at, campaign_id, job_id) for job_id in job_ids],
             )
+            if campaign_id is None:
+                self._db.executemany(
+                    "UPDATE attempt SET cancel_asked_by = NULL WHERE job_id = ? AND cancel_asked_at IS NOT NULL",
+                    [(job_id,) for job_id in job_ids],
+                )
         return max(0, changed.rowcount)  # -1 where there was none to ask about
 
     def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
