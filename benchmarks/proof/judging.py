@@ -8,7 +8,8 @@ that the queue made for that very row. So, for each contestant:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 __all__ = ["Finding", "Life", "Request", "judged", "table"]
@@ -81,7 +82,7 @@ def judged(
             made[request.row].add(request.sha256)
     right = {row for row, sha256 in saved.items() if sha256 in made[row]}
     # A double within one life was made by the program itself, whatever its user did.
-    doubles = [now == before for times in paid.values() for before, now in zip(times, times[1:], strict=False)]
+    doubles = [now == before for times in paid.values() for before, now in itertools.pairwise(times)]
     return Finding(
         rows=len(rows),
         paid=sum(map(len, paid.values())),
@@ -100,17 +101,16 @@ def judged(
 
 
 def table(columns: Mapping[str, Finding | str]) -> str:
-    """The findings side by side, as Markdown; a text instead of a finding says why there is none."""
+    """The findings side by side, as Markdown; a text in place of a finding says why there is none."""
     lines = [["", *columns], ["---", *("---:" for _ in columns)]]
-    for title, words in _LINES.items():
-        lines.append([title, *(words(found) if isinstance(found, Finding) else "" for found in columns.values())])
-    lines += [["not run", *("" if isinstance(found, Finding) else found for found in columns.values())]]
-    if all(isinstance(found, Finding) for found in columns.values()):
-        lines.pop()
+    for number, (title, words) in enumerate(_LINES.items()):
+        missing = "" if number else "not run: {}"
+        cells = (words(found) if isinstance(found, Finding) else missing.format(found) for found in columns.values())
+        lines.append([title, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-_LINES = {
+_LINES: Mapping[str, Callable[[Finding], str]] = {
     "rows of the sheet": lambda found: f"{found.rows}",
     "paid requests": lambda found: f"{found.paid}",
     "**paid twice**": lambda found: f"**{found.twice}**",

@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,13 @@ WORK = PROJECT / "build" / "proof"
 ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
 MOVES = ("pans left", "pans right", "tilts up", "tilts down", "zooms in", "zooms out", "static")
 TIMES = ("--start-timeout", "20s", "--run-timeout", "20s", "--history-delay", "15s")
-"""fal-batch waits that long before it takes a request for never accepted. At fal it is hours, because a request may wait
-for an hour and run for another; here a video takes a third of a second."""
+"""How long fal-batch waits before it takes a request for never accepted. By default two hours, because at fal a request
+may wait for one and run for another; here a video takes a third of a second."""
+
+DIFFERENCE = """\
+Both clients take an answer that was lost for a request that was never made and POST again, and no client remembers over
+a kill what it had at fal. fal-batch writes down what it is about to ask for, looks for a lost request in fal's history,
+asks again only when it is proved that fal never took the first, and gives no file its name before it is whole."""
 
 LIVES_MAX = 8  # whoever is not done then is not done
 LIFE_S_MAX = 900.0
@@ -55,7 +60,6 @@ class Contestant:
     name: str
     command: tuple[str, ...]
     video: Videos
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -66,55 +70,50 @@ def main() -> int:
     arguments.add_argument("--kill-at", type=int, help="accepted requests; default: two fifths of the rows")
     arguments.add_argument("--json", type=Path, default=WORK / "proof.json", help="where the same goes as JSON")
     options = arguments.parse_args()
-    kill_at = options.kill_at or options.rows * 2 // 5
+    options.kill_at = options.kill_at or options.rows * 2 // 5
     shutil.rmtree(WORK / "runs", ignore_errors=True)
     (WORK / "runs").mkdir(parents=True)
-    contestants = [_python_client(), _javascript_client(), _fal_batch(options.at_once)]
-    about = {
-        "seed": options.seed,
-        "rows": options.rows,
-        "at_once": options.at_once,
-        "killed_at_accepted": kill_at,
-        "versions": versions(),
-        "fal_batch_times": list(TIMES),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-    say(json.dumps(about, indent=2))
+    facts = about(options)
+    say(json.dumps(facts, indent=2))
     columns: dict[str, Finding | str] = {}
-    for contestant in contestants:
-        if isinstance(contestant, tuple):
-            name, reason = contestant
-            columns[name] = reason
-            say(f"{name}: not run: {reason}")
-            continue
-        folder = WORK / "runs" / str(len(columns) + 1)
-        columns[contestant.name] = played(contestant, folder, options, kill_at)
+    for contestant in (_python_client(), _javascript_client(), _fal_batch(options.at_once)):
+        if isinstance(contestant, Contestant):
+            folder = WORK / "runs" / str(len(columns) + 1)
+            columns[contestant.name] = played(contestant, folder, options)
+        else:
+            name, columns[name] = contestant
+            say(f"{name}: not run: {columns[name]}")
     found = {name: one.document() if isinstance(one, Finding) else {"not_run": one} for name, one in columns.items()}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({**about, "found": found}, indent=2) + "\n", encoding="utf-8")
-    print(table(columns))
+    options.json.write_text(json.dumps({**facts, "found": found}, indent=2) + "\n", encoding="utf-8")
+    print(f"{table(columns)}\n\n{DIFFERENCE}")
     say(f"the same as JSON: {options.json}; what each program said: {WORK / 'runs'}/*/life*.log")
     return 0
 
 
-def played(contestant: Contestant, folder: Path, options: argparse.Namespace, kill_at: int) -> Finding:
+def about(options: argparse.Namespace) -> dict[str, Any]:
+    """All that the outcome hangs on."""
+    return {
+        "seed": options.seed,
+        "rows": options.rows,
+        "at_once": options.at_once,
+        "killed_at_accepted": options.kill_at,
+        "versions": versions(),
+        "fal_batch_times": list(TIMES),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def played(contestant: Contestant, folder: Path, options: argparse.Namespace) -> Finding:
     """Let one contestant do the sheet, and judge."""
     folder.mkdir()
     rows = write_sheet(folder, options.rows)
     with served(folder, options.seed) as url:
-        environment = {
-            **os.environ,
-            **contestant.environment,
-            **{f"FAL_BATCH_{name}_URL": url for name in ("QUEUE", "REST", "CDN", "API")},
-            "PROOF_URL": url,
-            "PROOF_ENDPOINT": ENDPOINT,
-            "PROOF_AT_ONCE": str(options.at_once),
-            "FAL_KEY": "somebody:secret",
-            "NO_PROXY": "*",
-        }
+        environment = environment_for(url, options.at_once)
         lives: list[Life] = []
         while len(lives) < LIVES_MAX and (not lives or lives[-1].exit_code != 0):
-            lives.append(lived(contestant, folder, environment, url, None if lives else kill_at, len(lives) + 1))
+            kill_at = None if lives else options.kill_at
+            lives.append(lived(contestant, folder, environment, url, kill_at, len(lives) + 1))
             say(f"{contestant.name}: life {len(lives)} ended with {lives[-1].exit_code}, {lives[-1].accepted} accepted")
         calls = sum(asked(f"{url}/local/faults")["calls"].values())
         httpx.put(f"{url}/local/faults", trust_env=False).raise_for_status()  # the judge is lied to by nobody
@@ -122,6 +121,19 @@ def played(contestant: Contestant, folder: Path, options: argparse.Namespace, ki
     paths = {row: contestant.video(folder, row) for row in rows.values()}
     saved = {row: sha256(path.read_bytes()) for row, path in paths.items() if path.is_file()}
     return judged(list(rows.values()), requests, saved, lives=lives, calls=calls)
+
+
+def environment_for(url: str, at_once: int) -> dict[str, str]:
+    """What leads each of the programs to the queue."""
+    return {
+        **os.environ,
+        **{f"FAL_BATCH_{name}_URL": url for name in ("QUEUE", "REST", "CDN", "API")},
+        "PROOF_URL": url,
+        "PROOF_ENDPOINT": ENDPOINT,
+        "PROOF_AT_ONCE": str(at_once),
+        "FAL_KEY": "somebody:secret",
+        "NO_PROXY": "*",
+    }
 
 
 def lived(

@@ -27,8 +27,8 @@ for name in ("REST_URL", "CDN_URL"):
 
 
 async def main() -> int:
-    with open("proof.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if not video_of(row).exists()]
+    lines = Path("proof.csv").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in csv.DictReader(lines) if not video_of(row).exists()]
     Path("videos").mkdir(exist_ok=True)
     pictures = {row["image_url"] for row in rows}
     urls = {picture: await fal_client.upload_file_async(Path(picture)) for picture in sorted(pictures)}
@@ -46,10 +46,9 @@ async def main() -> int:
                         "duration": row["duration"],
                     },
                 )
-                answer = await http.get(result["video"]["url"])
-                answer.raise_for_status()
+                content = await downloaded(http, result["video"]["url"])
                 part = video_of(row).with_suffix(".part")
-                part.write_bytes(answer.content)
+                part.write_bytes(content)
                 part.rename(video_of(row))
 
         endings = await asyncio.gather(*(make(row) for row in rows), return_exceptions=True)
@@ -57,6 +56,20 @@ async def main() -> int:
     for row_id, error in errors.items():
         print(f"{row_id}: {error!r}", file=sys.stderr)
     return 1 if errors else 0
+
+
+async def downloaded(http: httpx.AsyncClient, url: str) -> bytes:
+    """The file; a download costs nothing, so a careful user tries it again."""
+    for tries_left in (2, 1, 0):
+        try:
+            answer = await http.get(url)
+            answer.raise_for_status()
+            return answer.content
+        except httpx.HTTPError:
+            if not tries_left:
+                raise
+            await asyncio.sleep(1)
+    raise AssertionError
 
 
 def video_of(row: dict[str, str]) -> Path:

@@ -4,6 +4,7 @@
 // the sheet.
 
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import { fal } from "@fal-ai/client";
 import PQueue from "p-queue";
 
@@ -34,6 +35,24 @@ for (const picture of new Set(rows.map((row) => row.image_url))) {
 const queue = new PQueue({ concurrency: Number(PROOF_AT_ONCE) });
 const errors = [];
 
+// A download costs nothing, so a careful user tries it again.
+async function downloaded(url) {
+  for (let triesLeft = 2; ; triesLeft--) {
+    try {
+      const answer = await fetch(url);
+      if (!answer.ok) {
+        throw new Error(`${answer.status} at the download`);
+      }
+      return Buffer.from(await answer.arrayBuffer());
+    } catch (error) {
+      if (triesLeft === 0) {
+        throw error;
+      }
+      await setTimeout(1000);
+    }
+  }
+}
+
 async function make(row) {
   const { data } = await fal.subscribe(PROOF_ENDPOINT, {
     input: {
@@ -43,12 +62,9 @@ async function make(row) {
       duration: row.duration,
     },
   });
-  const answer = await fetch(data.video.url);
-  if (!answer.ok) {
-    throw new Error(`${answer.status} at the download`);
-  }
+  const content = await downloaded(data.video.url);
   const part = videoOf(row).replace(".mp4", ".part");
-  writeFileSync(part, Buffer.from(await answer.arrayBuffer()));
+  writeFileSync(part, content);
   renameSync(part, videoOf(row));
 }
 
