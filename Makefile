@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test sim crash fmt diagram picture clean
+.PHONY: help setup demo check lint types layers test sim sim-long crash proof fmt diagram picture clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,8 @@ demo: $(VENV)/.user ## Install, then run manifests/demo.yaml without a key: real
 check: lint types layers test ## Everything that must hold before a change goes in
 
 lint: $(VENV)/.developer ## Style and likely mistakes (ruff)
-	$(BIN)/ruff check batch tests
-	$(BIN)/ruff format --check batch tests
+	$(BIN)/ruff check batch tests benchmarks
+	$(BIN)/ruff format --check batch tests benchmarks
 
 types: $(VENV)/.developer ## Types, strictly (mypy)
 	$(BIN)/mypy
@@ -33,12 +33,20 @@ test: $(VENV)/.developer ## Install, then run all tests
 sim: $(VENV)/.developer ## Play SEEDS nights that go wrong on a virtual clock (default 300), or replay one with SEED=
 	cd tests && PYTHONPATH=.. ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300) --first $(or $(FIRST),0))
 
-crash: $(VENV)/.developer ## Kill a real run KILLS times (default 20) against a separate queue, and count
-	$(BIN)/python -m tests.kill_loop --kills $(or $(KILLS),20)
+sim-long: ## The same for a long evening: SEEDS=10000
+	$(MAKE) sim SEEDS=$(or $(SEEDS),10000)
+
+crash: $(VENV)/.developer ## Kill a real run KILLS times (default 20) and at every commit; cut the power at every effect
+	$(BIN)/python tests/kill_loop.py --kills $(or $(KILLS),20)
+	$(BIN)/python tests/kill_steps.py
+	cd tests && PYTHONPATH=.. ../$(BIN)/python -m power_loss --seeds $(or $(SEEDS),300)
+
+proof: $(VENV)/.developer ## One sheet under one fault plan (SEED=7, ROWS=200) through both official clients and fal-batch
+	$(BIN)/python benchmarks/proof/proof.py --seed $(or $(SEED),7) --rows $(or $(ROWS),200)
 
 fmt: $(VENV)/.developer ## Format the code
-	$(BIN)/ruff check --fix batch tests
-	$(BIN)/ruff format batch tests
+	$(BIN)/ruff check --fix batch tests benchmarks
+	$(BIN)/ruff format batch tests benchmarks
 
 diagram: $(VENV)/.developer ## Put the state diagram, made from the transition table, into the README
 	$(BIN)/python -m tests.readme_diagram
