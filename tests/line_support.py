@@ -248,7 +248,13 @@ def history_late(seconds: float) -> Act:
 def _history(is_shown: Callable[[Mapping[str, Any], float], bool]) -> Act:
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         response = await forward()
-        body = json.loads(await response.aread())
+        text = await response.aread()
+        try:
+            body = json.loads(text)
+        except ValueError:
+            return response  # broken before it came here
+        if "items" not in body:
+            return response
         now = parsedate_to_datetime(response.headers["date"]).timestamp()
         items = [item for item in body["items"] if is_shown(item, now)]
         headers = {"date": response.headers["date"]}

@@ -1,11 +1,12 @@
 """`make sim SEED=7` or `make sim SEEDS=1000`: nights that went wrong, on a virtual clock, each from one seed.
 
-The seed draws the sheet, the options, what goes wrong with which call, when the program crashes (before any effect), is
-interrupted, stops at a limit or at failures, downloads nothing, calls rows off, or gives up what is in doubt (which may
-be paid for twice: then both results are saved). It is started again until everything is done. After every life the
-ledger's invariants are checked; at the end the ledger and the queue's own count of accepted POSTs must agree, nothing
-may have been taken twice but after a verdict that fal does not bill or a submit that was given up, nothing may be
-cancelled that nobody wanted called off, and every video must be the one its row asked for.
+The seed draws the sheet, the options, what goes wrong with which call (in some nights by a fault plan of the queue's
+own too), when the program crashes (before any effect), is interrupted, stops at a limit or at failures, downloads
+nothing, calls rows off, or gives up what is in doubt (which may be paid for twice: then both results are saved). It is
+started again until everything is done. After every life the ledger's invariants are checked; at the end the ledger and
+the queue's own count of accepted POSTs must agree, nothing may have been taken twice but after a verdict that fal does
+not bill or a submit that was given up, nothing may be cancelled that nobody wanted called off, and every video must be
+the one its row asked for.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ from line_support import (
     too_many,
     unavailable,
 )
+
+from batch.local import NO_FAULTS, FaultPlan, drawn_plan
 
 __all__ = ["Night", "drawn", "played"]
 
@@ -108,11 +111,13 @@ class Night:
     fault_rate: float
     runners: int
     flags: Mapping[str, str]
+    plan: FaultPlan
 
     def __str__(self) -> str:
         options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.flags.items())
         return (
             f"seed {self.seed}: {len(self.shots)} rows, {self.fault_rate:.0%} wrong, {self.runners} runners, {options}"
+            + ("" if self.plan == NO_FAULTS else f", the queue goes wrong by the plan of seed {self.plan.seed}")
         )
 
 
@@ -131,6 +136,7 @@ def drawn(seed: int) -> Night:
             "run_timeout": "100s",
             "history_delay": rng.choice(("120s", "300s")),
         },
+        plan=drawn_plan(seed) if rng.random() < 0.3 else NO_FAULTS,
     )
 
 
@@ -154,6 +160,8 @@ async def _lives(world: World, night: Night, rng: random.Random) -> Ran | None:
             cancel = _some_rows(night, rng) if calls_off else None
             calls_off = is_bad and rng.random() < 0.3  # in the next life: this one must leave something at fal
             leaves = is_bad and rng.random() < 0.3
+            queue.luck.change(night.plan if is_bad else NO_FAULTS)
+            world.wire.learns = night.plan == NO_FAULTS
             ran = await world.life(
                 queue,
                 night.shots,
