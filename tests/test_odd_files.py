@@ -138,6 +138,66 @@ def test_damage_in_a_campaign_is_named_by_its_line(refusal: Refusal) -> None:
     )
 
 
+WESTERN = [
+    "« L’été à la plage… », où l’élève créée par Noël", "“café…” très\xa0« fini\xa0»", "l’été\xa0»", "ÉTÉ", "à", "ÄÖÜ",
+    "Ein großer Hund läuft – „schön“, Spaß”", "¿Dónde está el niño? ¡Ahí! “AÑO”", "Não come maçãs; “MAÇÔ",
+    "Två åsnor på en ö – “åäö”", "Ærøskøbing, æøå", "“x” — €5… 20° ½¼¾ ©®™", "Hääyöaie", "ÉÉÉÉ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WESTERN)
+def test_western_european_text_is_read_as_windows_1252(read: Read, text: str) -> None:
+    (row,) = read(f'prompt,image_url\n"{text}",{URL}\n'.encode("cp1252"))
+    assert row.job.input["prompt"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("kočka běží žlutě po příští louce", "iso8859_2"),
+        ("Żółta łódź płynie", "cp1250"),
+        ("güneş ışığı", "cp1254"),
+        ("un café doré à Paris", "mac_roman"),
+        ("un café doré à Paris", "cp850"),
+    ],
+)
+def test_single_accents_of_another_encoding_are_read_and_told(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "shots.csv"
+    path.write_bytes(f"prompt,image_url\n{text},{URL}\n".encode(encoding))
+    (note,) = manifest.load(path).notes
+    assert "was read as Windows-1252: its first accent is in" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        *(("кот идёт по улице", name) for name in ("cp1251", "koi8-r", "cp866", "iso8859_5")),
+        ("КОТ ИДЁТ", "cp1251"),
+        ("a cat, in Russian кот", "cp1251"),
+        ("η γάτα περπατά", "cp1253"),
+        ("一只猫在走路", "gbk"),
+        ("镜头缓慢推进，阳光洒在她的脸上", "gbk"),
+        ("猫が歩く", "cp932"),
+        ("カメラがズームイン", "cp932"),
+        ("鏡頭緩慢推進，陽光灑在她的臉上", "big5"),
+        ("고양이가 걷는다", "cp949"),
+    ],
+)
+def test_other_alphabets_are_not_taken_for_western_european(refusal: Refusal, text: str, encoding: str) -> None:
+    message = refusal(f'prompt,image_url\nx,{URL}\n"{text}",{URL}\n'.encode(encoding))
+    start = "shots.csv is not UTF-8, and does not look like Windows-1252 (Western European) either: "
+    assert message.startswith(f"{start}line 3 holds the bytes ")
+    assert message.endswith("; save the sheet as CSV UTF-8")
+
+
+@pytest.mark.parametrize("text", ["dog é", "dog — x", "猫", "à"])
+def test_one_row_of_utf_8_among_others_is_not_read_as_windows_1252(refusal: Refusal, text: str) -> None:
+    western = f"prompt,image_url\n“doré” à là élève,{URL}\n".encode("cp1252")
+    message = refusal(western + f"{text},{URL}\n".encode())
+    assert message.startswith("shots.csv:2 prompt: ")
+    assert message.endswith("holds the byte 0x93, which is not UTF-8; save the sheet as CSV UTF-8")
+
+
 # Delimiters.
 
 
@@ -255,6 +315,47 @@ def test_a_quotation_mark_that_is_never_closed_is_told_with_what_is_wrong_above_
     long = "y" * (LINE_CHARS_MAX + 1)
     assert refusal(f'prompt,image_url\n{long},{URL}\n"open,{URL}\n') == f"shots.csv:3: {never}"
     assert refusal('"prompt,image_url\nx,y\n') == "shots.csv: a quotation mark opens in row 1 and is never closed"
+
+
+MULTI_LINE = [
+    'Scene 1: a cat, a dog, "a bird"\nScene 2: "Hi," she says, "bye", and goes\nend, slowly',
+    'The man says, "I came, and\n"I saw."',
+    'He said,\n"I came\n"and I saw."',
+    "masterpiece,best quality,8k\nred hair,blue eyes,smile\nsoft light,bokeh,film",
+    'A pipe, 2,5" wide\nbeside one of 1,000 by 12"',
+    '{"a":"b","c":"d"}\n{"e":"https://example.com/x.png","f":"g"}\n{}',
+    "1. red, green\n2. blue, yellow\n\n3. black, white,",
+    "first https://example.com/a.png, then\nhttps://example.com/b.png, then\nend",
+]
+
+
+@pytest.mark.parametrize("header", ["id,prompt,image_url", "prompt,image_url", "image_url,prompt"])
+@pytest.mark.parametrize("text", MULTI_LINE)
+def test_a_prompt_of_several_lines_is_no_swallowed_row(read: Read, header: str, text: str) -> None:
+    values = {"id": "a", "prompt": '"' + text.replace('"', '""') + '"', "image_url": URL}
+    (row,) = read(f"{header}\n{','.join(values[name] for name in header.split(','))}\n")
+    assert row.job.input["prompt"] == text
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (f'id,prompt,image_url\na,"a cat,{URL}\nb,a dog,{URL}\nc,"a bird",{URL}', f"b,a dog,{URL}"),
+        (f'id,prompt,image_url\na,"a cat, slow,{URL}\nb,a dog,{URL}\nc,"a bird, fast",{URL}', f"b,a dog,{URL}"),
+        (f'id,prompt,image_url\na,"a cat,{URL}\nb,"a dog",{URL}', 'b,a dog"'),
+        (f'id,prompt,image_url\na,"a cat,{URL}\nb,a 5" dog,{URL}', "b,a 5 dog"),
+        (f'prompt,image_url\n"a cat, slow,{URL}\n"a dog",{URL}', 'a dog"'),
+        (f'image_url,prompt\n{URL},"a cat\n{URL},a dog\n{URL},"a bird"', f"{URL},a dog"),
+    ],
+)
+def test_rows_that_a_lost_quotation_mark_swallows_are_told(
+    refusal: Refusal, lines: str, line: str, line_end: str
+) -> None:
+    first, *rest = refusal(lines.replace("\n", line_end) + line_end).splitlines()
+    assert rest == []
+    assert first.startswith(f"shots.csv:2 prompt: holds '{line}' in a line of its own, which looks like a row")
+    assert "a quotation mark before it is not closed, or one is missing" in first
 
 
 def flat(path: Path) -> int:

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "no_rows": "there are columns, but no rows",
     "damaged_text": "a cell holds bytes that are no text in the file's encoding",
     "unclosed_quote": "a quotation mark opens in a row and is never closed",
+    "swallowed_rows": "a cell holds what looks like rows of its own, for want of a quotation mark",
     "too_many_cells": "a row has more cells than the header",
     "shifted_cells": "a bare comma in a text has pushed the cells of a row to the right",
     "unnamed_column": "a value stands in a column without a name",

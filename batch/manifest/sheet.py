@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -32,6 +33,10 @@ HEADER_CHARS_MAX = 1 << 20
 
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^\w"\r\n])"?(\r\n|\r|\n)', re.IGNORECASE)
 _HEADER_CELL = re.compile(r'("(?:[^"]|"")*")?([^,;\t|\r\n]*)(,|;|\t|\||\r\n|\r|\n|\Z)')
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_FILE_OR_URL = re.compile(
+    r"https?://\S+|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif|mp4|mov|webm|mp3|wav)", re.IGNORECASE
+)
 _END = "\0end\0"
 
 
@@ -83,6 +88,9 @@ class Sheet:
                 continue
             if self.text.is_damaged and self._has_damage(number, cells, report):
                 continue
+            joined = "".join(cells)
+            if ("\n" in joined or "\r" in joined) and self._has_swallowed(number, cells, report):
+                continue
             if any(cells[width:]) or (unnamed and any(cells[index] for index in unnamed)):
                 self._check_unnamed(number, cells, report)
             if len(cells) == width or not any(cells[width:]):
@@ -100,6 +108,55 @@ class Sheet:
             if index < width and not self.header[index]:
                 message = f"{shown(cells[index])} stands in column {index + 1}, which has no name in the header"
                 report.add(address, "", message, "unnamed_column")
+
+    def _has_swallowed(self, number: int, cells: Sequence[str], report: Report) -> bool:
+        """A quotation mark that is missing turns the rows down to the next one into the text of one cell."""
+        for index, cell in enumerate(cells[: len(self.header)]):
+            line = self._row_inside(index, cells) if "\n" in cell or "\r" in cell else ""
+            if line:
+                message = (
+                    f"holds {shown(line)} in a line of its own, which looks like a row of the sheet; a quotation mark "
+                    f"before it is not closed, or one is missing (if it is text, write a blank behind each "
+                    f"{_named(self.delimiter)})"
+                )
+                report.add(f"{self.path.name}:{number}", self.header[index], message, "swallowed_rows")
+                return True
+        return False
+
+    def _row_inside(self, index: int, cells: Sequence[str]) -> str:
+        """The line of a cell that looks like a row, else "".
+
+        A row that was swallowed has a row's delimiters, and unlike prose no blanks behind them. A text can have these
+        too, so there must be more: the quotation mark without a fellow, of the cell at which the text ended; or a file
+        or URL in the column where this row has its own.
+        """
+        width, behind = len(self.header), len(self.header) - index - 1
+        first, *inner, last = _LINE_END.split(cells[index])
+        if width == 1:
+            return ""
+        is_lone = _has_lone_quote(cells[index:])
+        for line in inner:
+            found = self._split(line)
+            if len(found) >= width and is_lone:
+                return line
+            if len(found) == width and any(map(_are_files, found[:index], cells)):
+                return line
+            if len(found) == width and any(map(_are_files, found[index + 1 :], cells[index + 1 :])):
+                return line
+        rest = self._split(first)  # of this row, with the start of the next in the last line
+        if len(rest) > behind and len(self._split(last)) > index:
+            own = cells[index + 1 : width]
+            if is_lone or (behind and any(map(_are_files, rest[-behind:], own))):
+                return last
+        return ""
+
+    def _split(self, line: str) -> list[str]:
+        """The cells of a line if it were a row; the line alone if its delimiters are those of prose and numbers."""
+        found = re.split(re.escape(self.delimiter) + "(?! )", line)
+        is_row = any(
+            left and right and not (left[-1].isdigit() and right[0].isdigit()) for left, right in pairwise(found)
+        )
+        return found if is_row else [line]
 
     def _has_damage(self, number: int, cells: Sequence[str], report: Report) -> bool:
         found = False
@@ -260,6 +317,15 @@ def _header_end(top: str, start: int, path: Path) -> tuple[int, str]:
             return cell.end(), max(counts, key=lambda sign: counts[sign])
         counts[cell[3]] += 1
         place = cell.end()
+
+
+def _has_lone_quote(cells: Sequence[str]) -> bool:
+    """Whether one of the cells ends with a quotation mark that none opens, as does one whose opening mark was taken."""
+    return any(cell.endswith('"') and cell.count('"') % 2 for cell in cells)
+
+
+def _are_files(one: str, other: str) -> bool:
+    return bool(_FILE_OR_URL.fullmatch(one) and _FILE_OR_URL.fullmatch(other))
 
 
 def _with_end(file: TextIO) -> Iterator[str]:

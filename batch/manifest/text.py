@@ -31,7 +31,30 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b\0")
+_GOOD = re.compile("[^\0-\x7f\udc80-\udcff]")
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that the encoding does not have, as `surrogateescape` reads it
+
+
+def _bytes_class(codes: bytes) -> str:
+    """A class of a regular expression for these bytes, as `surrogateescape` reads them."""
+    return "[" + "".join(chr(0xDC00 + code) for code in codes) + "]"
+
+
+# What Windows-1252 has beside letters, by where it stands: between words, round them, and behind them.
+_BETWEEN = b"\x85\x92\x96\x97\xa0"
+_ROUND = b"\x80\x82\x84\x8b\x91\x93\x94\x95\x99\x9b\xa1\xa7\xa9\xab\xae\xb0\xb7\xbb\xbf"
+_BEHIND = frozenset(_BETWEEN + _ROUND) - {0x80}  # but no euro sign, which every sign of UTF-8 would show
+_CAPITALS = frozenset(b"\x85\x91\x92\x93\x94\x96\x97")  # "MAÇÃ…": after 0xC3 as much a sign as a capital of UTF-8
+_LETTERS = bytes([*range(0xC0, 0xD7), *range(0xD8, 0xF7), *range(0xF8, 0x100)]) + b"\x8a\x8c\x8e\x9a\x9c\x9e\x9f"
+_NOT_IN_1252 = b"\x81\x8d\x8f\x90\x9d"
+_RUN = re.compile(_bytes_class(bytes(set(range(0x80, 0x100)) - set(_BETWEEN))) + "+")
+_WESTERN = re.compile(_bytes_class(_LETTERS) + "{1,2}")
+_NO_SIGN = re.compile(_bytes_class(_LETTERS + _NOT_IN_1252))
+_AT_ENDS = "".join(chr(0xDC00 + code) for code in _ROUND)
+# Runs of letters beyond ASCII that Western people write all the same: their alphabets, and Turkish words.
+_OWN_RUNS = tuple(frozenset(text.encode(name)) for text, name in (
+    ("äöüßÄÖÜ", "cp1252"), ("åäöæøÅÄÖÆØ", "cp1252"), ("áéíóúüñÁÉÍÓÚÜÑ", "cp1252"), ("ışğüöçİŞĞÜÖÇ", "cp1254"),
+))  # fmt: skip
 _ACCENTED = re.compile(r"[\w'’&-]*[^\x00-\x7f][\w'’&-]*")
 _SIGNATURES = (
     (b"\x89PNG", "a PNG picture"),
@@ -156,13 +179,14 @@ def _without_mark(path: Path) -> TextFile:
         return TextFile(path=path, encoding="utf-8", is_damaged=has_nul, line_chars_max=longest)
     except UnicodeDecodeError:
         pass
-    good = bad = 0
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        while text := file.read(BLOCK_BYTES):
-            here = len(_ESCAPED.findall(text))
-            bad += here
-            good += len(text) - len(text.encode("ascii", "ignore")) - here
-    if good > bad:  # reading it all as Windows-1252 would spoil every good letter
+    seen = _told_apart(path)
+    if seen.foreign > seen.western and seen.good <= seen.bad:
+        what = "file as UTF-8" if path.suffix.lower() in (".yaml", ".yml") else "sheet as CSV UTF-8"
+        raise InputError(
+            f"{path} is not UTF-8, and does not look like Windows-1252 (Western European) either: {seen.example}; "
+            f"save the {what}"
+        )
+    if seen.good:  # reading it all as Windows-1252 would spoil every good letter, be they few or many
         return _damaged(path, "utf-8")
     try:
         longest, has_nul = _scanned(path, "cp1252")
@@ -170,6 +194,58 @@ def _without_mark(path: Path) -> TextFile:
         return _damaged(path, "cp1252")
     note = f"{path.name} is not UTF-8; it was read as Windows-1252{_example(path)}. If that is wrong, save it as UTF-8."
     return TextFile(path=path, encoding="cp1252", is_damaged=has_nul, line_chars_max=longest, note=note)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What speaks for which encoding, counted: letters that are UTF-8, bytes that are not, and of these the words of
+    Western European and of other languages. `example` is the first of the others, in words."""
+
+    good: int = 0
+    bad: int = 0
+    western: int = 0
+    foreign: int = 0
+    example: str = ""
+
+
+def _told_apart(path: Path) -> _Seen:
+    seen = _Seen()
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isascii():
+                continue
+            bad = len(_ESCAPED.findall(line))
+            seen.bad += bad
+            seen.good += sum(map(_is_utf_8, _GOOD.findall(line)))
+            if bad:
+                _weigh(line, number, seen)
+    return seen
+
+
+def _is_utf_8(letter: str) -> bool:
+    """Whether the bytes of a letter beyond ASCII can hardly be Windows-1252, where "é…”" is a letter of UTF-8 too."""
+    lead, *rest = letter.encode()
+    if lead in (0xC2, 0xC3):
+        return lead == 0xC2 or rest[0] not in _CAPITALS
+    return not _BEHIND.issuperset(rest)
+
+
+def _weigh(line: str, number: int, seen: _Seen) -> None:
+    """Western letters beyond ASCII stand among ASCII ones; those of other alphabets among themselves."""
+    for run in _RUN.finditer(line):
+        core = run[0].strip(_AT_ENDS)
+        around = line[max(run.start() - 1, 0) : run.start()] + line[run.end() : run.end() + 1]
+        is_inside = any(sign.isascii() and sign.isalpha() for sign in around)
+        codes = bytes(ord(sign) - 0xDC00 for sign in core)
+        if len(core) > 3 or (len(core) == 3 and not is_inside):
+            if len(set(codes)) == 1 or not _NO_SIGN.search(core) or any(own.issuperset(codes) for own in _OWN_RUNS):
+                continue
+            seen.foreign += len(core) // 3
+            if not seen.example:
+                text = codes[:20].decode("cp1252", "replace")
+                seen.example = f"line {number} holds the bytes {codes[:8].hex(' ').upper()}, there '{text}'"
+        elif is_inside and _WESTERN.fullmatch(core):
+            seen.western += 1
 
 
 def _damaged(path: Path, encoding: str) -> TextFile:
