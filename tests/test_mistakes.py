@@ -381,11 +381,12 @@ SHEETS: list[tuple[str, list[str]]] = [
         ["shots.csv:3: a quotation mark opens in this row and is never closed; the rows below it were not read"],
     ),
     (
-        f'id,prompt,image_url\na,"a cat,{URL}\nb,a dog,{URL}\nc,"a bird",{URL}\nd,a fish,nowhere.jpg\n',
+        f'id,prompt,image_url\na,"a cat,{URL}\nb,a dog,{URL}\nc,"a bird",{URL}\nd,a fish,images\n',
         [
-            f"shots.csv:2 prompt: holds 'b,a dog,{URL}' in a line of its own, which looks like a row of the sheet; a "
-            "quotation mark before it is not closed, or one is missing (if it is text, write a blank behind each comma)",
-            "shots.csv:3 image_url: 'nowhere.jpg' does not exist; looked for nowhere.jpg",
+            f"shots.csv:2 prompt: holds 'b,a dog,{URL}' in a line of its own, which looks like a row of the sheet; "
+            "a quotation mark before it is not closed, or one is missing (if it is text, write a blank behind each "
+            "comma)",
+            "shots.csv:3 image_url: 'images' is a folder; name one file in it",
         ],
     ),
     ("prompt,image_url\n", ["shots.csv:1: names the columns, and no row follows"]),
