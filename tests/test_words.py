@@ -313,6 +313,7 @@ def test_a_row_is_told_with_what_matters_where_it_stands(state: State, facts: di
             "address": "shots.csv:2",
             "row_id": "cat",
             "take": 2,
+            "stem": "cat-2",
             "key": "k",
             "endpoint": "e",
             "state": state,
@@ -332,7 +333,7 @@ def test_a_row_is_told_with_what_matters_where_it_stands(state: State, facts: di
         }
     )
     told = job_line(line)
-    assert told.startswith(f"{state.value:<10} shots.csv:2          cat (take 2)           $0.0500")
+    assert told.startswith(f"{state.value:<10} shots.csv:2          cat-2                  $0.0500")
     assert told.partition("$0.0500")[2].strip() == what
 
 
@@ -404,6 +405,7 @@ def one_job() -> Callable[[int], JobLine]:
             address="shots.csv:2",
             row_id="cat",
             take=1,
+            stem="cat",
             key="abc",
             endpoint="e",
             state=State.SUBMITTED,

@@ -247,7 +247,7 @@ def jobs_header() -> str:
 
 def job_line(line: JobLine) -> str:
     """One row of the table of `jobs`."""
-    id = line.row_id if line.take == 1 else f"{line.row_id} (take {line.take})"
+    id = line.row_id if line.stem == line.row_id else line.stem
     cost = "" if line.cost_micros is None else usd(line.cost_micros)
     return f"{line.state.value:<10} {line.address:<20} {id:<20} {cost:>9}  {_detail(line)}".rstrip()
 
