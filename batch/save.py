@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+import stat
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from batch import fetch
 from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
 from batch.jobs import Artifact, FileRef, file_refs
-from batch.ledger import Ledger, Missing, OpenJob, Placement
+from batch.ledger import Kept, Ledger, Missing, OpenJob, Placement
 
-__all__ = ["SUPERSEDED", "NoFiles", "Saver", "campaign_folder", "located"]
+__all__ = ["SUPERSEDED", "NoFiles", "Restored", "Saver", "campaign_folder", "has_missing_files", "located"]
 
 SUPERSEDED = "_superseded"  # the sub-folder for what was paid for and no row wants any more
 PARTS = ".parts"  # unfinished downloads, named by attempt: a resumed one finds its own again
+KEPT_PAGE = 1_000  # saved files looked at in one go
+RESTORES_MAX = 6  # jobs whose files are had back at the same time
+FAILED_IN_A_ROW_MAX = 12  # files that could not be asked for: their host is away, and each may take half a minute
+TOLD_MAX = 3  # files named in a note
 HEAD_BYTES = 32  # enough for every signature that `suffix_for` knows
 
 
@@ -39,6 +46,45 @@ class _Name:
     number: int
     suffix: str
     reserved: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Restored:
+    """What became of saved files that are not where they were saved: `back` are there again, `gone` cannot be had now,
+    and `changed` are there as something else and left alone. `trouble` is what ended it early."""
+
+    back: int = 0
+    gone: int = 0
+    changed: int = 0
+    trouble: str | None = None
+    _gone: list[str] = field(default_factory=list)  # the first of them
+    _changed: list[str] = field(default_factory=list)
+    _failed_in_a_row: int = 0
+
+    def put_back(self) -> None:
+        self.back, self._failed_in_a_row = self.back + 1, 0
+
+    def not_had(self, path: str, exc: DownloadFailed) -> None:
+        """A file that is not to be had. When one after the other cannot be asked for, the rest is left for later."""
+        self.gone += 1
+        _tell(self._gone, f"{path} ({exc.message})")
+        self._failed_in_a_row = 0 if exc.is_gone else self._failed_in_a_row + 1
+        if self._failed_in_a_row >= FAILED_IN_A_ROW_MAX:
+            self.trouble = exc.message
+
+    def other(self, path: str) -> None:
+        self.changed += 1
+        _tell(self._changed, path)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user."""
+        notes = [f"files that were not where they had been saved and are back: {self.back}"] if self.back else []
+        if self.gone:
+            notes.append(f"not where they were saved, and not to be had: {_some(self._gone, self.gone)}")
+        if self.changed:
+            notes.append(f"not as they were saved, and left alone: {_some(self._changed, self.changed)}")
+        return notes if self.trouble is None else [*notes, f"files could not be put back: {self.trouble}"]
 
 
 class Saver:
@@ -121,6 +167,74 @@ class Saver:
             name = _Name(number=number, suffix=source.suffix, reserved=path)
             await self._give_name(job, missing.placement, artifact, name, partial(fetch.link_or_copy, source))
         return True
+
+    async def restore_missing(self, campaign_id: int) -> Restored:
+        """Put back what rows of the newest reading have saved and what is not there any more: linked from the same
+        bytes under another name, else had from fal again, and only as the bytes that were saved. What is there is
+        never replaced."""
+        found = Restored()
+        after_id = 0
+        while page := self._ledger.kept(campaign_id, after_id=after_id, limit=KEPT_PAGE):
+            after_id = page[-1].id
+            sizes = await self._run_blocking(_sizes, [located(one.artifact.path, self._ledger.folder) for one in page])
+            by_job: dict[int, list[Kept]] = {}
+            for kept, size_bytes in zip(page, sizes, strict=True):
+                if size_bytes is None:
+                    by_job.setdefault(kept.job_id, []).append(kept)
+                elif size_bytes != kept.artifact.size_bytes:
+                    found.other(kept.artifact.path)
+            limiter = anyio.CapacityLimiter(RESTORES_MAX)
+            async with anyio.create_task_group() as tasks:
+                for files in by_job.values():
+                    tasks.start_soon(self._restore_job, files, found, limiter)
+            if found.trouble is not None:
+                break
+        return found
+
+    async def _restore_job(self, files: list[Kept], found: Restored, limiter: anyio.CapacityLimiter) -> None:
+        """The files of one job, one after the other: what is had for one row is linked for the next."""
+        async with limiter:
+            for kept in files:
+                try:
+                    if found.trouble is None:
+                        await self._restore(kept)
+                        found.put_back()
+                except FileExistsError:
+                    found.other(kept.artifact.path)  # somebody has put it, or something, there meanwhile
+                except DownloadFailed as exc:
+                    found.not_had(kept.artifact.path, exc)
+                except Blocked as exc:
+                    found.trouble = str(exc)
+
+    async def _restore(self, kept: Kept) -> None:
+        """Put one file back under its own name. DownloadFailed when its bytes cannot be had."""
+        path, file = located(kept.artifact.path, self._ledger.folder), kept.artifact
+        job = self._ledger.job(kept.job_id)
+        put = await self._link_to_another(kept) or await self._download_again(job, file)
+        if not os.path.lexists(_sidecar(path)):
+            facts = self._facts(job, kept.placement, file.url, file.sha256, file.size_bytes)
+            await self._run_blocking(fetch.write_sidecar, _sidecar(path), facts)
+        await self._run_blocking(put, path)
+
+    async def _link_to_another(self, kept: Kept) -> Callable[[Path], None] | None:
+        """What puts the same bytes there from another name of theirs; None where no other name still has them."""
+        for other in self._ledger.others_like(kept):
+            source = located(other.path, self._ledger.folder)
+            if await self._run_blocking(_has_bytes, source, other.sha256):
+                return partial(fetch.link_or_copy, source)
+        return None
+
+    async def _download_again(self, job: OpenJob, file: Artifact) -> Callable[[Path], None]:
+        """What puts the file there out of fal's own bytes, once more; DownloadFailed when they are not the same."""
+        ref = next((ref for ref in file_refs(job.result) if ref.place == file.place), None)
+        if ref is None:
+            raise DownloadFailed("the result does not name it any more", is_gone=True)
+        part = self._part(job, ref)
+        whole = await self._download(job, ref, part)
+        if whole.sha256 != file.sha256:
+            await self._run_blocking(_remove, part)
+            raise DownloadFailed("fal has another file in its place", is_gone=True)
+        return partial(_install_or_remove, part)
 
     async def tidy(self) -> None:
         """Remove the folder of unfinished downloads where nothing is left in it."""
@@ -250,6 +364,17 @@ def campaign_folder(outputs: Path, campaign_name: str) -> Path:
     return outputs / fetch.safe_stem(campaign_name)
 
 
+def has_missing_files(ledger: Ledger, campaign_id: int) -> bool:
+    """Whether a file is not there that a row of the newest reading has saved. One look at each: a second or so for a
+    hundred thousand on a disk of this machine."""
+    after_id = 0
+    while page := ledger.kept(campaign_id, after_id=after_id, limit=KEPT_PAGE):
+        after_id = page[-1].id
+        if None in _sizes([located(kept.artifact.path, ledger.folder) for kept in page]):
+            return True
+    return False
+
+
 def located(stored: str, folder: Path) -> Path:
     """The file that an artifact's stored path means."""
     return folder / stored
@@ -270,8 +395,46 @@ def _make_folder(path: Path) -> None:
         raise Blocked(f"cannot make the folder {path}: {exc.strerror or exc}") from exc
 
 
+def _install_or_remove(part: Path, final: Path) -> None:
+    """`install`, and no part left over where the name was taken meanwhile."""
+    try:
+        fetch.install(part, final)
+    except FileExistsError:
+        _remove(part)
+        raise
+
+
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
+
+
+def _sizes(paths: Sequence[Path]) -> list[int | None]:
+    """The size of each file; None where there is none, and -1 where something else is in its place."""
+    return [_size(path) for path in paths]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1 if os.path.lexists(path) else None
+    except OSError:
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _has_bytes(path: Path, sha256: str) -> bool:
+    return path.is_file() and fetch.sha256_of(path) == sha256
+
+
+def _tell(told: list[str], one: str) -> None:
+    if len(told) < TOLD_MAX:
+        told.append(one)
+
+
+def _some(told: Sequence[str], count: int) -> str:
+    more = f" and {count - len(told)} more" if count > len(told) else ""
+    return ", ".join(told) + more
 
 
 def _head(path: Path) -> bytes:

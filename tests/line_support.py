@@ -525,6 +525,7 @@ class World:
         self.state = folder / "state"
         self.wall = EPOCH
         self.free_bytes = 100 * 2**30  # on the disk of the outputs
+        self.checks_files = True  # after every life; not where a test has spoilt them
         self.wire = Wire(self.now)
         self.runners = runners
         self._seed = seed
@@ -676,7 +677,8 @@ class World:
             ran = None
         except Crash:
             ran = None
-        check_ledger(settings.state, cap_micros=settings.max_cost, unpriced_micros=settings.price)
+        price, is_whole = settings.price, self.checks_files
+        check_ledger(settings.state, cap_micros=settings.max_cost, unpriced_micros=price, check_files=is_whole)
         assert self.wire.hosts_of_key <= {"queue.test", "rest.test", "api.test"}, "the key went to another host"
         return ran
 

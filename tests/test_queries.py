@@ -42,6 +42,7 @@ OF_A_CAMPAIGN: dict[str, Ask] = {
     "next_claim": lambda ledger: ledger.next_claim(CID),
     "next_look": lambda ledger: ledger.next_look(CID, only_submitted=True),
     "missing": lambda ledger: list(ledger.missing(CID)),
+    "kept": lambda ledger: ledger.kept(CID, after_id=0, limit=3),
     "failed_jobs": lambda ledger: ledger.failed_jobs(CID, cause=None, row_ids=("a",)),
     "unknown_rows": lambda ledger: ledger.unknown_rows(CID, ("a", "z")),
     "jobs_of_rows": lambda ledger: ledger.jobs_of_rows(CID, ("a",)),
@@ -141,6 +142,14 @@ def test_a_question_about_a_campaign_walks_over_it_once(tmp_path: Path, ask: Ask
     for statement, plan in plans_of(tmp_path, ask).items():
         quadratic = [step for step, is_repeated in walks(plan) if is_repeated]
         assert not quadratic, f"{statement}\n{[step['detail'] for step in plan]}"
+
+
+def test_a_page_of_saved_files_does_not_look_at_those_before_and_behind_it(tmp_path: Path) -> None:
+    (plan,) = plans_of(tmp_path, OF_A_CAMPAIGN["kept"]).values()
+    details = [step["detail"] for step in plan]
+    loops = [detail for detail in details if detail.startswith(("SEARCH", "SCAN")) and " campaign " not in detail]
+    assert loops[0] == "SEARCH artifact USING INTEGER PRIMARY KEY (rowid>?)"
+    assert not [detail for detail in details if "ORDER BY" in detail]
 
 
 @pytest.mark.parametrize("ask", OF_A_JOB.values(), ids=OF_A_JOB)

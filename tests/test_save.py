@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
 from batch.jobs import Outcome, Row
 from batch.ledger import Ledger
-from batch.save import NoFiles, Saver
+from batch.save import FAILED_IN_A_ROW_MAX, RESTORES_MAX, TOLD_MAX, NoFiles, Restored, Saver, has_missing_files
 from batch.states import State
 
 URL = "https://files.example/out.mp4"
@@ -38,9 +39,12 @@ class Host:
     def __init__(self, **files: bytes) -> None:
         self.files = {URL: mp4(), **{f"https://files.example/{name}.mp4": body for name, body in files.items()}}
         self.asked: list[str] = []
+        self.is_away = False
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))
+        if self.is_away:
+            raise httpx.ConnectError("no route to host", request=request)
         body = self.files.get(str(request.url))
         if body is None:
             return httpx.Response(404)
@@ -85,6 +89,15 @@ class Folder:
 
     def link(self, ledger: Ledger, *, campaign_id: int = 1, steps: int | None = None) -> int:
         return anyio.run(self.saver(ledger, steps=steps).link_missing, campaign_id)
+
+    def restore(self, ledger: Ledger, *, campaign_id: int = 1, steps: int | None = None) -> Restored:
+        try:
+            return anyio.run(self.saver(ledger, steps=steps).restore_missing, campaign_id)
+        except BaseExceptionGroup as group:
+            crashed = group.subgroup(Crash)
+            if crashed is None:
+                raise
+            raise Crash from group
 
     def names(self) -> list[str]:
         """Every file below the outputs but sidecars and unfinished downloads."""
@@ -566,6 +579,171 @@ def test_links_follow_the_attempt_that_counts_not_one_that_was_lost_half_way(fol
     assert found.paths == ("outputs/camp/row2.mp4", "outputs/camp/row2.2.mp4")
     assert mp4(b"n1") == (folder.outputs / "camp/row2.mp4").read_bytes()
     check_ledger(folder.path)
+
+
+# --- files that are not there any more ---
+
+
+def test_a_file_that_was_deleted_is_had_again_under_its_name_with_its_sidecar(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"))
+        folder.save(ledger, complete(ledger))
+        facts = folder.sidecar("camp/a.mp4")
+        assert not has_missing_files(ledger, 1)
+        assert (folder.restore(ledger).back, len(folder.host.asked)) == (0, 1), "what is there is not asked for"
+
+        shutil.rmtree(folder.outputs)
+        assert has_missing_files(ledger, 1)
+        found = folder.restore(ledger)
+        assert (found.back, found.gone, found.changed, len(folder.host.asked)) == (1, 0, 0, 2)
+        assert not has_missing_files(ledger, 1)
+    assert folder.names() == ["camp/a.mp4"]
+    assert mp4() == (folder.outputs / "camp/a.mp4").read_bytes()
+    assert facts == folder.sidecar("camp/a.mp4")
+    check_ledger(folder.path)
+
+
+def test_a_file_that_another_row_still_has_is_linked_and_not_downloaded(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        sharing(ledger, 3)
+        folder.save(ledger)
+        folder.link(ledger)
+        (folder.outputs / "camp/row1.mp4").unlink()
+        (folder.outputs / "camp/row3.mp4").unlink()
+        assert folder.restore(ledger).back == 2
+    assert folder.names() == ["camp/row1.mp4", "camp/row2.mp4", "camp/row3.mp4"]
+    assert folder.host.asked == [URL]
+    check_ledger(folder.path)
+
+
+def test_one_download_serves_all_rows_that_share_it(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        sharing(ledger, 3)
+        folder.save(ledger)
+        folder.link(ledger)
+        shutil.rmtree(folder.outputs)
+        assert folder.restore(ledger).back == 3
+    assert folder.host.asked == [URL, URL]
+    check_ledger(folder.path)
+
+
+def test_a_file_that_was_edited_in_place_is_not_linked_from(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        sharing(ledger, 2)
+        folder.save(ledger)
+        folder.link(ledger)
+        (folder.outputs / "camp/row1.mp4").unlink()
+        edited = folder.outputs / "camp/row2.mp4"
+        edited.write_bytes(edited.read_bytes()[::-1])
+        assert folder.restore(ledger).back == 1
+    assert mp4() == (folder.outputs / "camp/row1.mp4").read_bytes()
+    assert mp4()[::-1] == edited.read_bytes()
+
+
+NOT_TO_BE_HAD: dict[str, tuple[bytes | None, str]] = {
+    "gone": (None, "404"),
+    "another": (mp4(b"another"), "another file in its place"),
+    "cut short": (mp4()[:-3], "not a whole mp4"),
+}
+
+
+@pytest.mark.parametrize(("body", "why"), NOT_TO_BE_HAD.values(), ids=NOT_TO_BE_HAD)
+def test_only_the_bytes_that_were_saved_are_put_back(folder: Folder, body: bytes | None, why: str) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"), make_row("b", position=2))
+        folder.host.files["https://files.example/b.mp4"] = mp4(b"b")
+        folder.save(ledger, complete(ledger))
+        folder.save(ledger, complete(ledger, "https://files.example/b.mp4"))
+        shutil.rmtree(folder.outputs)
+        folder.host.files = {name: held for name, held in folder.host.files.items() if name != URL}
+        if body is not None:
+            folder.host.files[URL] = body
+        found = folder.restore(ledger)
+        assert (found.back, found.gone, found.changed) == (1, 1, 0)
+        (back, gone) = found.notes
+        assert back.endswith("are back: 1")
+        assert gone.startswith("not where they were saved, and not to be had: outputs/camp/a.mp4 (")
+        assert why in gone
+        assert has_missing_files(ledger, 1), "the next run asks again"
+    assert folder.names() == ["camp/b.mp4"]
+
+
+def test_what_is_there_instead_is_left_alone(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, *(make_row(name, position=n) for n, name in enumerate("abc", start=1)))
+        for name in "abc":
+            folder.host.files[f"https://files.example/{name}.mp4"] = mp4(name.encode())
+            folder.save(ledger, complete(ledger, f"https://files.example/{name}.mp4"))
+        asked = len(folder.host.asked)
+        (folder.outputs / "camp/a.mp4").write_bytes(b"trimmed by the user")
+        (folder.outputs / "camp/b.mp4").unlink()
+        (folder.outputs / "camp/b.mp4").mkdir()
+        (folder.outputs / "camp/c.mp4").unlink()
+        (folder.outputs / "camp/c.mp4").symlink_to("nowhere.mp4")
+        found = folder.restore(ledger)
+        assert (found.back, found.gone, found.changed) == (0, 0, 3)
+        assert not has_missing_files(ledger, 1), "nothing is to be done about them"
+    assert (folder.outputs / "camp/a.mp4").read_bytes() == b"trimmed by the user"
+    assert len(folder.host.asked) == asked
+
+
+def test_a_link_to_where_the_file_was_moved_is_the_file(folder: Folder, tmp_path: Path) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"))
+        folder.save(ledger, complete(ledger))
+        saved = folder.outputs / "camp/a.mp4"
+        saved.rename(tmp_path / "moved.mp4")
+        saved.symlink_to(tmp_path / "moved.mp4")
+        found = folder.restore(ledger)
+        assert (found.back, found.changed) == (0, 0)
+
+
+def test_files_that_no_row_wants_any_more_are_not_had_again(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"))
+        folder.save(ledger, complete(ledger))
+        plan(ledger, make_row("a", prompt="another"))
+        shutil.rmtree(folder.outputs)
+        assert not has_missing_files(ledger, 1)
+        assert folder.restore(ledger).notes == []
+
+
+def test_where_no_file_can_be_asked_for_the_rest_is_left_for_later(folder: Folder) -> None:
+    count = 3 * FAILED_IN_A_ROW_MAX
+    with opened(folder.path) as ledger:
+        plan(ledger, *(make_row(f"r{n}", position=n) for n in range(1, count + 1)))
+        for n in range(1, count + 1):
+            url = f"https://files.example/{n}.mp4"
+            folder.host.files[url] = mp4(str(n).encode())
+            folder.save(ledger, complete(ledger, url))
+        shutil.rmtree(folder.outputs)
+        folder.host.is_away = True
+        found = folder.restore(ledger)
+        assert FAILED_IN_A_ROW_MAX <= found.gone < FAILED_IN_A_ROW_MAX + RESTORES_MAX
+        assert found.trouble is not None
+        assert found.notes[0].endswith(f" and {found.gone - TOLD_MAX} more")
+        folder.host.is_away = False
+        assert folder.restore(ledger).back == count
+
+
+def test_a_crash_before_any_step_of_putting_back_is_made_good_without_a_stray(tmp_path: Path) -> None:
+    for step in range(100):
+        folder = Folder(tmp_path / str(step))
+        with opened(folder.path) as ledger:
+            sharing(ledger, 2)
+            folder.save(ledger)
+            folder.link(ledger)
+            shutil.rmtree(folder.outputs)
+            is_done = crashed_at(step, folder.restore, ledger)
+        with opened(folder.path) as ledger:
+            folder.restore(ledger)
+            assert not has_missing_files(ledger, 1)
+        assert folder.names() == ["camp/row1.mp4", "camp/row2.mp4"]
+        assert not list(folder.outputs.rglob("*.part"))
+        check_ledger(folder.path)
+        if is_done:
+            return
+    pytest.fail("it never came to an end")
 
 
 # --- helpers ---

@@ -26,6 +26,7 @@ from line_support import (
     answers,
     bad_gateway,
     bad_gateway_once_accepted,
+    clip_of,
     content_policy,
     cut_short,
     ends_early,
@@ -697,6 +698,35 @@ def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:
     ran = world.run(*table, max_cost=cap, concurrency="1")
     assert ran.table == {"a": ("failed", 1), "b": ("fetched", 1), "c": ("fetched", 1)}
     assert ran.totals.settled_micros == 2 * PRICE_MICROS
+
+
+# --- files that somebody deleted ---
+
+
+def test_a_file_that_was_deleted_is_had_again_for_nothing(world: World) -> None:
+    ran = world.run(*shots("a b c", 5))
+    kept, gone = world.state / ran.paths["a"][0], world.state / ran.paths["b"][0]
+    world.checks_files = False
+    gone.unlink()
+    ran = world.again(no_download="yes")
+    assert (ran.calls.total(), gone.exists()) == (0, False)
+
+    ran = world.again()
+    assert (ran.exit_code, ran.calls) == (0, {"media": 1})
+    assert prompt_in(gone.read_bytes()) == "b"
+    assert ran.notes == ("files that were not where they had been saved and are back: 1",)
+
+    gone.unlink()
+    kept.write_bytes(b"edited")
+    ran = world.again(faults=[always("media", media_gone)])
+    assert (ran.exit_code, gone.exists(), kept.read_bytes()) == (4, False, b"edited")
+    assert [note.partition(":")[0] for note in ran.notes] == [
+        "not where they were saved, and not to be had",
+        "not as they were saved, and left alone",
+    ]
+    kept.write_bytes(clip_of("a"))
+    world.checks_files = True
+    assert world.again().exit_code == 0
 
 
 # --- a retry submits what it names ---

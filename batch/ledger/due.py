@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
 from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, NAMED, WANTED, LedgerReader
-from batch.ledger.values import Missing, OpenJob, attempt_of, open_job_of, placement_of
+from batch.ledger.values import Kept, Missing, OpenJob, artifact_of, attempt_of, open_job_of, placement_of
 from batch.states import State
 
 __all__ = ["Cancellable", "DueReader"]
@@ -184,6 +184,35 @@ class DueReader(LedgerReader):
                 artifacts=self._saved(row["job_id"], row["attempt_id"]),
             )
 
+    def kept(self, campaign_id: int, *, after_id: int, limit: int) -> list[Kept]:
+        """The files of the results that rows of the newest reading want, as they were saved: the first `limit` of those
+        numbered above `after_id`."""
+        # CROSS JOIN: in the order of the files, or each page would be a walk over the campaign and a sort.
+        query = f"""SELECT row.*, campaign.name, 1 AS is_wanted, artifact.id AS artifact_id, artifact.attempt_id,
+              artifact.path, artifact.place, artifact.url, artifact.sha256, artifact.size_bytes, artifact.media_type
+            FROM artifact CROSS JOIN row ON row.id = artifact.row_id JOIN campaign ON campaign.id = row.campaign_id
+            JOIN job ON job.id = row.job_id JOIN attempt ON attempt.id = artifact.attempt_id AND {IS_NEWEST}
+            WHERE artifact.id > :after AND artifact.saved_at IS NOT NULL AND job.state = 'fetched'
+            AND row.campaign_id = :campaign AND row.reading = campaign.reading ORDER BY artifact.id LIMIT :limit"""
+        names = {"campaign": campaign_id, "after": after_id, "limit": limit}
+        return [
+            Kept(
+                id=row["artifact_id"],
+                placement=placement_of(row),
+                job_id=row["job_id"],
+                attempt_id=row["attempt_id"],
+                artifact=artifact_of(row),
+            )
+            for row in self._db.execute(query, names)
+        ]
+
+    def others_like(self, kept: Kept) -> list[Artifact]:
+        """The same bytes as they were saved for the same job under other names."""
+        query = """SELECT * FROM artifact WHERE job_id = ? AND sha256 = ? AND id != ? AND saved_at IS NOT NULL
+            ORDER BY id"""
+        found = self._db.execute(query, (kept.job_id, kept.artifact.sha256, kept.id))
+        return [artifact_of(row) for row in found]
+
     def failed_jobs(self, campaign_id: int, *, cause: str | None, row_ids: Sequence[str]) -> list[int]:
         """The failed and cancelled jobs that rows of the newest reading want, of one cause or of some rows (by their
         ids or stems) only."""
@@ -317,17 +346,7 @@ class DueReader(LedgerReader):
         mine = "artifact WHERE job_id = :job AND attempt_id = :attempt AND saved_at IS NOT NULL"
         query = f"""SELECT * FROM {mine} AND row_id =
             (SELECT row_id FROM {mine} GROUP BY row_id ORDER BY count(*) DESC, min(id) LIMIT 1) ORDER BY id"""
-        return tuple(
-            Artifact(
-                path=row["path"],
-                place=row["place"],
-                url=row["url"],
-                sha256=row["sha256"],
-                size_bytes=row["size_bytes"],
-                media_type=row["media_type"],
-            )
-            for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id})
-        )
+        return tuple(artifact_of(row) for row in self._db.execute(query, {"job": job_id, "attempt": attempt_id}))
 
 
 def _followed(only_submitted: bool, only_cancelling: bool) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "CampaignTotals",
     "JobLine",
     "Judged",
+    "Kept",
     "Known",
     "Missing",
     "OpenJob",
@@ -24,6 +25,7 @@ __all__ = [
     "Planned",
     "RowResult",
     "Superseded",
+    "artifact_of",
     "attempt_of",
     "job_line_of",
     "judged_of",
@@ -241,6 +243,17 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A file as it was saved under a row's name. `id` is the ledger's own number of it."""
+
+    id: int
+    placement: Placement
+    job_id: int
+    attempt_id: int
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
     """What the ledger knows of one row's job, for the sheet."""
 
@@ -323,6 +336,17 @@ def placement_of(row: sqlite3.Row) -> Placement:
         stem=row["stem"],
         campaign=row["name"],
         is_superseded=not row["is_wanted"],
+    )
+
+
+def artifact_of(row: sqlite3.Row) -> Artifact:
+    return Artifact(
+        path=row["path"],
+        place=row["place"],
+        url=row["url"],
+        sha256=row["sha256"],
+        size_bytes=row["size_bytes"],
+        media_type=row["media_type"],
     )
 
 

@@ -17,7 +17,7 @@ import anyio.abc
 from batch.endpoints import Endpoint
 from batch.fal import FalClient
 from batch.ledger import Ledger, OpenJob
-from batch.save import Saver
+from batch.save import Restored, Saver
 from batch.scheduler.carry import Carrier
 from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
@@ -66,6 +66,7 @@ class Scheduler:
         self._faults: dict[int, Exception] = {}  # jobs that a fault of ours has stopped
         self._fresh_up_to = 0  # the fresh jobs up to this number have been started
         self._without_file = 0
+        self._restored = Restored()
         self._is_cancelling = options.only_cancelling  # whether anything is to be called off in this run
         self._late_since: float | None = None
         self._said_for: float | None = None
@@ -129,6 +130,8 @@ class Scheduler:
             if not self._options.only_cancelling:
                 await self._witnesses.follow()
             if self._options.downloads:
+                if not self._options.only_cancelling and not self._gate.is_disk_in_trouble:
+                    self._restored = await self._saver.restore_missing(self._campaign_id)
                 self._without_file = await self._saver.link_missing(self._campaign_id)
             await self._saver.tidy()
         for fault in self._faults.values():
@@ -136,7 +139,7 @@ class Scheduler:
         return Ending(
             stop=self._gate.stop,
             submitted=self._gate.submitted,
-            without_file=self._without_file,
+            without_file=self._without_file + self._restored.gone,
             notes=tuple(self._notes()),
         )
 
@@ -292,6 +295,7 @@ class Scheduler:
         reasons = list(self._submitter.reasons.items())[:NOTES_MAX]
         notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
         notes += self._witnesses.notes
+        notes += self._restored.notes
         if self._without_file:
             notes.append(
                 f"{self._without_file} without a file: the one they share is not where it was saved; put it back"

@@ -165,6 +165,11 @@ class Gate:
         self.stop_submitting(StopKind.FAILURES, "fail_on_error", f"{message}; the same command goes on with the rest")
 
     @property
+    def is_disk_in_trouble(self) -> bool:
+        """Whether what cannot wait may need all the room there is."""
+        return self.stop is not None and self.stop.cause in {"disk_full", "blocked"}
+
+    @property
     def is_shut_out(self) -> bool:
         """Whether fal does not talk to us, or nothing can be saved: waiting would not help."""
         return self.stop is not None and self.stop.cause in {"key_refused", "forbidden", "blocked"}

@@ -64,8 +64,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a run ended. `stop` is None when it did all it could; `without_file` rows share a file that was moved away;
-    `notes` are lines for the user."""
+    """How a run ended. `stop` is None when it did all it could; `without_file` rows have a file that is not where it
+    was saved and cannot be had now; `notes` are lines for the user."""
 
     stop: Stop | None
     submitted: int
