@@ -175,7 +175,7 @@ async def _lives(world: World, night: Night, rng: random.Random) -> Ran | None:
             )
             if rng.random() < 0.3:
                 await anyio.sleep(rng.random() * 900)
-            if not is_bad and ran is not None and ran.exit_code in (0, 3):
+            if not is_bad and cancel is None and ran is not None and ran.exit_code in (0, 3):
                 break
     return ran
 
