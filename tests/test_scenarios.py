@@ -700,6 +700,37 @@ def test_what_fal_does_not_bill_does_not_fill_the_cap(world: World) -> None:
     assert ran.totals.settled_micros == 2 * PRICE_MICROS
 
 
+# --- fal is not to be reached ---
+
+
+def of_silence(ran: Ran) -> list[str]:
+    return [line for line in ran.said if "answer" in line]
+
+
+@pytest.mark.parametrize("act", [no_connection, unavailable], ids=["no connection", "a gateway"])
+def test_that_fal_does_not_answer_is_said_once_for_all_jobs_and_that_it_does_again(world: World, act: Act) -> None:
+    ran = world.run(*shots("a b c d", 60), faults=[on("status", act, 1, 60)])
+    assert (ran.table, ran.exit_code) == (all_fetched("a b c d"), 0)
+    began, ended = of_silence(ran)
+    assert began.startswith("fal does not answer (status: ") and began.endswith("); asking again")
+    assert ended == "fal answers again"
+
+
+def test_every_silence_is_said(world: World) -> None:
+    ran = world.run(shot("a", 500), faults=[on("status", no_connection, 2, 4), on("status", no_connection, 8, 10)])
+    assert [line.partition(" (")[0] for line in of_silence(ran)] == 2 * ["fal does not answer", "fal answers again"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [on("status", no_connection, 2), always("status", status_unknown), on("status", too_many(3), 1, 5)],
+    ids=["one blip", "not known yet", "too many questions"],
+)
+def test_what_is_no_silence_is_not_called_one(world: World, fault: Fault) -> None:
+    ran = world.run(shot("a", 60), faults=[fault])
+    assert (ran.states["a"], of_silence(ran)) == ("fetched", [])
+
+
 # --- files that somebody deleted ---
 
 

@@ -28,6 +28,8 @@ __all__ = ["Carrier"]
 
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
+SAID_AFTER_FAILURES = 2  # in a row
+ANSWERS_ASKED_AGAIN = frozenset({"status_not_found", "http_429"})  # fal is there
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
 STUCK_AFTER_S = 600.0  # beyond both timeouts that fal was given: the run may end, the job is looked at again later
 UNTYPED_TRIES = 3  # a 4xx without a type is believed when it has come this often
@@ -60,6 +62,7 @@ class Carrier:
         self._has_downloads = has_downloads
         self._uncancellable: set[str] = set()  # why jobs could not be called off, each said once
         self._running: set[int] = set()  # jobs that fal says it is working on
+        self._is_silent = False  # and the user has been told
         self._ledger = ledger
         self._fal = fal
         self._saver = saver
@@ -120,6 +123,7 @@ class Carrier:
             except CallFailed as exc:
                 failures += 1
                 is_unknown = exc.cause == "status_not_found"
+                self._note_silence(exc, failures)
                 if exc.action is Action.STOP_RUN:
                     self._gate.stop_submitting(StopKind.TROUBLE, exc.cause, exc.message)
                 elif is_unknown and failures > 2 and self._clock() - job.accepted_at > STATUS_UNKNOWN_AFTER_S:
@@ -129,6 +133,7 @@ class Carrier:
                 self._postpone(job, exc.cause, exc.message)
                 return False
             failures = 0
+            self._note_answer()
             if status.status is not word:
                 word = status.status
                 self._ledger.seen(job.id, word.value)
@@ -145,6 +150,19 @@ class Carrier:
             durations.add(self._clock() - job.accepted_at)
         self._gate.free_slot(job.id)
         return await self._take_result(job, is_complete=True)
+
+    def _note_silence(self, exc: CallFailed, failures: int) -> None:
+        """Say once, for all jobs, that fal is not to be reached: not for a single blip, and not for an answer of fal's
+        own."""
+        is_silence = exc.action is Action.REPEAT and exc.cause not in ANSWERS_ASKED_AGAIN
+        if is_silence and failures >= SAID_AFTER_FAILURES and not self._is_silent:
+            self._is_silent = True
+            self._progress.say(f"fal does not answer ({exc.message}); asking again")
+
+    def _note_answer(self) -> None:
+        if self._is_silent:
+            self._is_silent = False
+            self._progress.say("fal answers again")
 
     async def _call_off(self, job: OpenJob) -> bool:
         """Tell fal that the user does not want the job any more. Whether to tell it again with the next question: until
