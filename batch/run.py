@@ -7,7 +7,8 @@ decided here that a part below decides; nothing is printed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,7 +84,8 @@ class CallOff:
     `cancelled` as fal confirmed, `finished` all the same (`unsaved` of them are paid for and have no file yet),
     `still_open` at fal, to be told again by the next `cancel` or `run`. Of the others that were meant, `in_doubt`
     cannot be named to fal, `not_submitted` have nothing to call off, `complete` and `ended` need none, and `shared`
-    (campaign and row id) are wanted by rows that were not meant, and left alone.
+    (campaign and row id) are wanted by rows that were not meant, and left alone: they count as still open. `stopped`
+    says what trouble kept it from more.
     """
 
     cancelled: int
@@ -95,6 +97,7 @@ class CallOff:
     complete: int
     ended: int
     shared: tuple[tuple[str, str], ...]
+    stopped: str | None
     exit_code: int
 
 
@@ -141,15 +144,15 @@ def run(
         for _ in manifest.rows():  # its mistakes come first; without a key it would only leave an empty ledger behind
             pass
         raise InputError(settings.no_key)
-    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+    with _held(settings, command) as ledger:
         campaign_id = ledger.campaign(manifest.name, manifest_path)
         if again is not None:
             ledger.doubt_what_a_crash_left()
         with ledger.planning(campaign_id, manifest.rows(), cap_micros=cap) as planned:
             wanted = _wanted(ledger, campaign_id, planned, cap, again)
-            has_work = _has_work(ledger, campaign_id, wanted)
+            has_work = _has_work(settings, ledger, campaign_id, wanted)
             if has_work:
-                _check_means(settings, wanted.planned, cap)
+                _check_means(settings, wanted.planned, cap, ledger.unpriced_exposure(campaign_id))
                 price_of = _price_of(ledger, campaign_id, wanted)
                 quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
                 quote = replace(quote, is_first=is_first, retried=len(wanted.only or ()), rest=wanted.rest)
@@ -171,7 +174,7 @@ def reconcile(manifest_path: Path | None, settings: Settings, *, command: str, p
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
     _must_be_there(settings)
-    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+    with _held(settings, command) as ledger:
         ledger.doubt_what_a_crash_left()
         judged: list[Judged] = []
         for campaign_id in _campaigns(ledger, name):
@@ -195,35 +198,43 @@ def _campaigns(ledger: Ledger, name: str | None) -> list[int]:
 
 
 def cancel(
-    manifest_path: Path, settings: Settings, *, row_ids: tuple[str, ...], command: str, progress: Progress
+    manifest_path: Path,
+    settings: Settings,
+    *,
+    row_ids: tuple[str, ...],
+    command: str,
+    progress: Progress,
+    include_shared: bool = False,
 ) -> CallOff:
     """Have fal call off what it has of these rows (of the whole campaign where none is named), and wait until it has
-    said how each ended. Nothing is submitted.
+    said how each ended. Nothing is submitted. With `include_shared` also what rows that are not meant want too.
 
     InputError when the campaign or a row is not in the ledger, LedgerBusy when a run is at it.
     """
     name = campaign_name(manifest_path, settings)
     _must_be_there(settings)
-    with open_ledger(settings.state, queue_url=settings.queue_url, command=command, clock=time.time) as ledger:
+    with _held(settings, command) as ledger:
         campaign_id = ledger.campaign_id(name)
         if campaign_id is None or not ledger.reading(campaign_id):
             raise InputError(f"nothing of {name!r} was run yet in {settings.state}")
-        _refuse_unknown(ledger, campaign_id, row_ids)
+        _refuse_unknown(ledger, campaign_id, row_ids, any_reading=True)
         ledger.doubt_what_a_crash_left()
-        found = ledger.cancellable(campaign_id, row_ids)
+        found = ledger.cancellable(campaign_id, row_ids, include_shared=include_shared)
         job_ids = sorted({*found.job_ids, *ledger.cancelling(campaign_id)})
         ending = None
         if job_ids:
             if settings.key is None and not settings.local:
                 raise InputError(settings.no_key)
             progress.opened(partial(ledger.job_line, campaign_id))
-            ending = line.on_a_loop(line.call_off, settings, ledger, campaign_id, job_ids, progress)
+            ending = line.on_a_loop(line.call_off, settings, ledger, campaign_id, job_ids, progress, include_shared)
         states = ledger.states_of(job_ids)
-        still_open, unsaved = states.get(State.SUBMITTED, 0), states.get(State.COMPLETED, 0)
+        still_open = states.get(State.SUBMITTED, 0) + len(found.shared)
+        unsaved = states.get(State.COMPLETED, 0)
         is_open = still_open or (unsaved and not settings.no_download)
+        stop = None if ending is None else ending.stop
         return CallOff(
             cancelled=states.get(State.CANCELLED, 0),
-            finished=len(job_ids) - states.get(State.CANCELLED, 0) - still_open,
+            finished=len(job_ids) - states.get(State.CANCELLED, 0) - states.get(State.SUBMITTED, 0),
             unsaved=unsaved,
             still_open=still_open,
             in_doubt=found.in_doubt,
@@ -231,6 +242,7 @@ def cancel(
             complete=found.complete,
             ended=found.ended,
             shared=tuple(row for rows in found.shared.values() for row in rows),
+            stopped=None if stop is None else stop.message,
             exit_code=line.EXIT_INTERRUPTED if _is_interrupted(ending) else 4 if is_open else 0,
         )
 
@@ -283,6 +295,19 @@ def exit_code(totals: CampaignTotals, ending: Ending | None, *, downloads: bool 
 # --- small steps of the commands ---
 
 
+@contextmanager
+def _held(settings: Settings, command: str) -> Iterator[Ledger]:
+    """The ledger of the settings, this process its only writer."""
+    with open_ledger(
+        settings.state,
+        queue_url=settings.queue_url,
+        command=command,
+        clock=time.time,
+        unpriced_micros=settings.price,
+    ) as ledger:
+        yield ledger
+
+
 def _is_interrupted(ending: Ending | None) -> bool:
     from batch.scheduler import StopKind
 
@@ -295,8 +320,8 @@ def _must_be_there(settings: Settings) -> None:
         raise InputError(f"nothing was run yet in {settings.state}; is this the folder of the run? (--state names one)")
 
 
-def _refuse_unknown(ledger: Ledger, campaign_id: int, row_ids: tuple[str, ...]) -> None:
-    unknown = ledger.unknown_rows(campaign_id, row_ids)
+def _refuse_unknown(ledger: Ledger, campaign_id: int, row_ids: tuple[str, ...], *, any_reading: bool = False) -> None:
+    unknown = ledger.unknown_rows(campaign_id, row_ids, any_reading=any_reading)
     if unknown:
         raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
 
@@ -347,7 +372,7 @@ def _narrowed(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | Non
         prices.append(price)
         by_endpoint[endpoint] = by_endpoint.get(endpoint, 0) + 1
     known = [price for price in prices if price is not None]
-    room = None if cap is None else cap - ledger.exposure_micros(campaign_id)
+    room = None if cap is None else ledger.room_micros(campaign_id, cap) or 0
     return replace(
         planned,
         new=0,
@@ -372,23 +397,28 @@ def _price_of(ledger: Ledger, campaign_id: int, wanted: _Wanted) -> Callable[[in
     return lambda count: count * (wanted.planned.price_max_micros or 0)
 
 
-def _check_means(settings: Settings, planned: Planned, cap: int | None) -> None:
+def _check_means(settings: Settings, planned: Planned, cap: int | None, unpriced_attempts: int) -> None:
     """InputError where a key or a price is missing."""
-    if cap is not None and planned.unpriced:
+    unknown = f"{planned.unpriced} jobs" if planned.unpriced else f"{unpriced_attempts} submits of earlier runs"
+    if cap is not None and settings.price is None and (planned.unpriced or unpriced_attempts):
         raise InputError(
-            f"{planned.unpriced} jobs have no known price, so a cap on the cost cannot be kept; "
+            f"{unknown} have no known price, so a cap on the cost cannot be kept; "
             "say with --price USD what one costs, or run without a cap"
         )
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
 
 
-def _has_work(ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:
+def _has_work(settings: Settings, ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:
     """Whether anything is left that a run could do. When not, not one request is made."""
     totals = ledger.totals(campaign_id)
     is_open = totals.superseded_open + totals.superseded_in_doubt + wanted.planned.to_submit + wanted.planned.under_way
+    from batch.save import has_missing_files
+
     given_up = bool(ledger.sought(campaign_id)) or bool(ledger.witnesses(campaign_id))
-    return bool(is_open) or given_up or any(True for _ in ledger.missing(campaign_id))
+    if is_open or given_up or any(True for _ in ledger.missing(campaign_id)):
+        return True
+    return not settings.no_download and has_missing_files(ledger, campaign_id)
 
 
 def _report(

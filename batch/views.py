@@ -169,7 +169,7 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     ManifestError with every mistake, InputError when the name is another manifest's.
     """
     manifest = load_manifest(manifest_path, settings)
-    reader = open_reader(settings.state)
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
     try:
         campaign_id = None if reader is None else _checked(reader, manifest, manifest_path)
         found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap_of(manifest, settings), first=requests)
@@ -245,7 +245,7 @@ def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, co
 def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
     """Where the manifest's campaign stands (or that of the `campaign` setting), or every campaign of the ledger."""
     name = settings.campaign if manifest_path is None else campaign_name(manifest_path, settings)
-    reader = open_reader(settings.state)
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
     if reader is None:
         return []
     try:
@@ -288,7 +288,7 @@ def jobs(
     from batch.save import located
 
     name = campaign_name(manifest_path, settings)
-    reader = open_reader(settings.state)
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(name)
     if reader is None or campaign_id is None or not reader.reading(campaign_id):
         raise InputError(
@@ -316,7 +316,7 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
     manifest = load_manifest(manifest_path, settings)
     name = "results.tsv" if manifest.delimiter == "\t" else "results.csv"
     place = out or campaign_folder(settings.outputs, manifest.name) / name
-    reader = open_reader(settings.state)
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 
     saved = 0

@@ -160,9 +160,12 @@ def jobs_command(
 @cli.command("cancel", short_help="Call off what fal has not finished.")
 @_MANIFEST
 @_ROW_IDS
+@click.option(
+    "--shared", is_flag=True, help="Also what other rows or campaigns want too: theirs are called off with it."
+)
 @_DRY_RUN
 @options(*WHERE, "max_duration", "no_download", "outputs", "quiet", "verbose")
-def cancel_command(manifest: Path, row_ids: tuple[str, ...], dry_run: bool, **flags: Any) -> int:
+def cancel_command(manifest: Path, row_ids: tuple[str, ...], shared: bool, dry_run: bool, **flags: Any) -> int:
     """Call off what fal has of MANIFEST and has not finished, and wait until it has said how each ended.
 
     With ROW_IDs only those rows. A job that fal is working on already may still finish, and be paid for: then it is
@@ -175,7 +178,8 @@ def cancel_command(manifest: Path, row_ids: tuple[str, ...], dry_run: bool, **fl
             meant.append(views.jobs(manifest, settings, states={State.SUBMITTED}, superseded=True))
         return _list(itertools.chain(*meant), settings)
     progress = progress_for(settings, is_terminal=sys.stderr.isatty())
-    found = run.cancel(manifest, settings, row_ids=row_ids, command=_command(), progress=progress)
+    command = _command()
+    found = run.cancel(manifest, settings, row_ids=row_ids, command=command, progress=progress, include_shared=shared)
     if settings.json:
         _print_json(documents.call_off_of(found))
     else:

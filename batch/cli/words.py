@@ -356,9 +356,9 @@ def call_off_lines(found: CallOff) -> list[str]:
         )
     rows = ", ".join(f"{row_id} of {campaign}" for campaign, row_id in found.shared[:ISSUES_PRINTED_MAX])
     if found.shared:
-        lines.append(
-            f"  left alone, because other rows want the same: {rows}; name them too, or take one of the rows out"
-        )
+        lines.append(f"  left alone, because other rows want the same: {rows}; --shared calls them off for all")
+    if found.stopped:
+        lines.append(f"  stopped: {found.stopped}")
     return lines
 
 
