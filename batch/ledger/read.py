@@ -57,7 +57,9 @@ def open_reader(folder: Path, *, unpriced_micros: int | None = None) -> LedgerRe
         connection = sqlite3.connect(f"file:{_uri_path(path)}?mode=ro", uri=True, isolation_level=None, timeout=30)
         connection.row_factory = sqlite3.Row
         if not is_current(connection):
-            raise InputError(f"{path} was made by another version of fal-batch; `fal-batch reconcile` brings it up to date, free of charge")
+            raise InputError(
+                f"{path} was made by another version of fal-batch; `fal-batch reconcile` brings it up to date, free of charge"
+            )
     except sqlite3.Error as exc:
         raise Blocked(f"{path} cannot be read: {exc}") from exc
     return LedgerReader(connection, folder, unpriced_micros=unpriced_micros)
