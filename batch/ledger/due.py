@@ -53,6 +53,8 @@ class Cancellable:
 class DueReader(LedgerReader):
     """The questions of a run; those of people are LedgerReader's."""
 
+    _meant: frozenset[int] | None = None  # what `is_meant` goes by
+
     def following(
         self,
         campaign_id: int,
@@ -115,7 +117,9 @@ class DueReader(LedgerReader):
         if only_ids is None:
             return _AGAIN
         # A function and not a list: a retry of 20,000 jobs would spend 10 ms on reading the list in every look.
-        self._db.create_function("is_meant", 1, only_ids.__contains__, deterministic=True)
+        if self._meant is not only_ids:  # not told anew each time: SQLite refuses that while any answer is half read
+            self._db.create_function("is_meant", 1, only_ids.__contains__, deterministic=True)
+            self._meant = only_ids
         return f"{_AGAIN} AND is_meant(job.id)"
 
     def next_look(
