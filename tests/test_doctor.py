@@ -376,7 +376,7 @@ def test_a_ledger_of_another_version_is_not_judged(tmp_path: Path) -> None:
     found = examine(settings_in(tmp_path))
     assert set(not_ok(found)) & set(OF_THE_LEDGER) == set(OF_THE_LEDGER) - {"at work"}
     assert {found[name].verdict for name in OF_THE_LEDGER} == {Verdict.OK, Verdict.NOTE}
-    assert "`fal-batch run` brings it up to date" in (found["ledger"].advice or "")
+    assert "`fal-batch reconcile` brings it up to date" in (found["ledger"].advice or "")
 
 
 def test_a_file_that_is_no_ledger_is_one_trouble_and_the_others_say_that_they_were_not_asked(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def open_reader(folder: Path, *, unpriced_micros: int | None = None) -> LedgerRe
         connection.row_factory = sqlite3.Row
         if not is_current(connection):
             raise InputError(
-                f"{path} was made by another version of fal-batch; `fal-batch reconcile` brings it up to date, free of charge"
+                f"{path} was made by another version of fal-batch; "
+                "`fal-batch reconcile` brings it up to date, free of charge"
             )
     except sqlite3.Error as exc:
         raise Blocked(f"{path} cannot be read: {exc}") from exc
