@@ -85,7 +85,9 @@ def _ledger(settings: Settings, ledger: Ledger) -> Said:
             )
             return note(f"none yet in {settings.state}", advice)
         if not found.is_current():
-            return note(f"{path} was made by another version of fal-batch", "`fal-batch reconcile` brings it up to date")
+            return note(
+                f"{path} was made by another version of fal-batch", "`fal-batch reconcile` brings it up to date"
+            )
         queue, counts = found.queue_url(), found.counts()
     if queue is not None and queue != settings.queue_url:
         advice = f"name another folder with --state for {settings.queue_url}, or the queue of this ledger again"
