@@ -31,10 +31,10 @@ FRAMES = 49  # two seconds: 24 a second, and one more
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--kills", type=int, default=20)
-    arguments.add_argument("--rows", type=int, default=0, help="default: six for every kill")
+    arguments.add_argument("--rows", type=int, default=0, help="default: twelve for every kill")
     arguments.add_argument("--seed", type=int, default=int(time.time()))
     options = arguments.parse_args()
-    rows = options.rows or 6 * options.kills
+    rows = options.rows or 12 * options.kills
     print(f"seed {options.seed}, {rows} rows, {options.kills} kills", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         return kill_loop(Path(folder), random.Random(options.seed), rows=rows, kills=options.kills)
