@@ -7,9 +7,10 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from line_support import World, always, answers, result_gone, shot
+from line_support import PRICE_MICROS, SHORT_TIMES, Ran, World, always, answers, result_gone, shot
 
 from batch.endpoints import DEFAULT_ENDPOINT
+from batch.local import NO_FAULTS, FaultPlan, read_plan
 
 OTHER = "fal-ai/other/image-to-video"
 UNKNOWN = answers(404, {"detail": 'Application "other" not found'})
@@ -71,3 +72,57 @@ def test_a_verdict_whose_answer_has_expired_is_read_off_the_history_and_its_link
     ran = world.run(shot("a", 1, image_url="https://nowhere.test/x.jpg"), faults=[always("result", result_gone)])
     assert (ran.exit_code, ran.states, ran.causes) == (3, {"a": "failed"}, {"a": "file_download_error"})
     assert ran.calls["media"] == 0
+
+
+# --- many rows against the queue's own fault plan ---
+
+
+def plan_of(folder: Path, text: str) -> FaultPlan:
+    path = folder / "plan.yaml"
+    path.write_text(text)
+    return read_plan(str(path))
+
+
+def lives(world: World, *runs: tuple[FaultPlan, dict[str, str]]) -> list[Ran]:
+    """The same command, run after run; before each the queue takes another plan."""
+    rows = [shot(f"s{n}", 5) for n in range(120)]
+    world.wire.learns = False
+
+    async def story() -> list[Ran]:
+        ended = []
+        async with world.queue() as queue:
+            for plan, flags in runs:
+                queue.luck.change(plan)
+                ran = await world.life(queue, rows, concurrency="16", **flags)
+                assert ran is not None
+                ended.append(ran)
+        return ended
+
+    found = world.play(story)
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_tenth_of_the_answers_lost_costs_nothing_and_nobody(world: World, tmp_path: Path) -> None:
+    (ran,) = lives(world, (plan_of(tmp_path, "seed: 3\nsubmit: {answer_lost: 10%}\n"), SHORT_TIMES))
+    assert (ran.exit_code, set(ran.states.values())) == (0, {"fetched"})
+    assert (sum(ran.accepted.values()), max(ran.accepted.values())) == (120, 1)
+    assert ran.totals.settled_micros == 120 * PRICE_MICROS
+
+
+def test_with_the_history_refused_the_lost_stay_in_doubt_until_it_answers(world: World, tmp_path: Path) -> None:
+    refused = plan_of(tmp_path, "seed: 3\nsubmit: {answer_lost: 10%}\nhistory: {refused: true}\n")
+    first, second = lives(world, (refused, SHORT_TIMES), (NO_FAULTS, SHORT_TIMES))
+    assert first.exit_code == 5
+    assert 5 < list(first.states.values()).count("in_doubt") < 25
+    assert sum(first.accepted.values()) == 120
+    assert (second.exit_code, set(second.states.values()), second.sent) == (0, {"fetched"}, {})
+
+
+def test_an_account_that_locks_in_mid_run_leaves_the_rest_untouched(world: World, tmp_path: Path) -> None:
+    locked = plan_of(tmp_path, "seed: 3\naccount: {locked_after: 40}\n")
+    first, second = lives(world, (locked, SHORT_TIMES), (NO_FAULTS, SHORT_TIMES))
+    assert (first.exit_code, first.stop) == (4, "account_locked")
+    assert (list(first.states.values()).count("fetched"), list(first.states.values()).count("planned")) == (40, 80)
+    assert first.totals.exposure_micros == 40 * PRICE_MICROS
+    assert (second.exit_code, sum(second.accepted.values()), max(second.accepted.values())) == (0, 120, 1)
