@@ -65,6 +65,7 @@ async def run_line(
     rng: random.Random,
     run_blocking: RunBlocking,
     free_bytes: Callable[[], int],
+    parts_trusted_since: float,
     progress: Progress,
     on_ready: Callable[[Any], None] = lambda scheduler: None,
     only_reconcile: bool = False,
@@ -86,6 +87,7 @@ async def run_line(
         allow_http_loopback=is_loopback(settings.queue_url),
         run_blocking=run_blocking,
         extra_origins=frozenset({settings.queue_url} if settings.local else ()),
+        trusted_since=parts_trusted_since,
     )
 
     @lru_cache
@@ -239,6 +241,7 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
         "rng": random.Random(),
         "run_blocking": _run_in_thread,
         "free_bytes": partial(_free_bytes, settings.outputs),
+        "parts_trusted_since": _started_at(),
     }
     if not settings.local:
         is_here = is_loopback(settings.queue_url)
@@ -253,6 +256,12 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
         state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
     ) as queue:
         yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
+
+
+def _started_at() -> float:
+    """When this machine was started, by our clock; where it does not tell, now."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() - (0.0 if clock is None else time.clock_gettime(clock))
 
 
 def _free_bytes(folder: Path) -> int:

@@ -740,6 +740,7 @@ class World:
                 rng=random.Random(self._seed),
                 run_blocking=run_blocking,
                 free_bytes=lambda: self.free_bytes,
+                parts_trusted_since=0.0,
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,

@@ -105,6 +105,21 @@ def test_no_login_and_no_cookie_go_to_a_file_host(tmp_path: Path) -> None:
     assert not {"authorization", "cookie"} & set(host.requests[0].headers)
 
 
+def test_a_part_from_before_the_machine_was_started_is_started_over(tmp_path: Path) -> None:
+    """A power cut may leave a hole in it, further back than what is compared when a download goes on."""
+    part = tmp_path / "x.part"
+    holed = bytearray(DATA[:250_000])
+    holed[1_000:2_000] = bytes(1_000)
+    part.write_bytes(holed)
+    written_at = part.stat().st_mtime
+    fetched(Host(), URL, part, trusted_since=written_at + 1)
+    assert part.read_bytes() == DATA
+    part.write_bytes(DATA[:250_000])
+    host = Host()
+    fetched(host, URL, part, trusted_since=written_at - 1)
+    assert (part.read_bytes(), "range" in host.requests[0].headers) == (DATA, True)
+
+
 def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path) -> None:
     host, part = Host(cut_at=200_000), tmp_path / "x.part"
     with pytest.raises(DownloadFailed) as caught:

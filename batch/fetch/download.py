@@ -64,7 +64,8 @@ class Fetcher:
     """Downloads over one transport.
 
     URLs: https anywhere; http on loopback when `allow_http_loopback`, and to `extra_origins` (`http://host:port`, the
-    queue inside the program). `run_blocking` runs file work: `await run_blocking(function, *args)`.
+    queue inside the program). `run_blocking` runs file work: `await run_blocking(function, *args)`. A part last written
+    before `trusted_since` (seconds since 1970: when this machine started) is started over.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Fetcher:
         allow_http_loopback: bool,
         run_blocking: Callable[..., Awaitable[Any]],
         extra_origins: frozenset[str] = frozenset(),
+        trusted_since: float = 0.0,
     ) -> None:
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -86,6 +88,7 @@ class Fetcher:
         self._allow_http_loopback = allow_http_loopback
         self._extra_origins = frozenset(_origin(httpx.URL(url)) for url in extra_origins)
         self._run_blocking = run_blocking
+        self._trusted_since = trusted_since
 
     async def download(self, url: str, part: Path, *, expected_bytes: int | None = None) -> Saved:
         """Brings all the bytes of `url` into `part`, going on where an earlier try left it.
@@ -129,9 +132,14 @@ class Fetcher:
             await self._run_blocking(part.write_bytes, content)
         return media_type.strip() or None
 
+    def _is_trusted(self, part: Path) -> bool:
+        """Whether what is in a part is what was written. A power cut may leave holes further back than the overlap that
+        is compared, and a container with a hole in it looks whole."""
+        return part.exists() and part.stat().st_mtime >= self._trusted_since
+
     async def _transfer(self, url: str, part: Path, expected_bytes: int | None, *, resume: bool) -> str | None:
         with disk_trouble(part):
-            had_bytes = part.stat().st_size if resume and part.exists() else 0
+            had_bytes = part.stat().st_size if resume and self._is_trusted(part) else 0
         start = max(0, had_bytes - OVERLAP_BYTES)
         headers = {"Range": f"bytes={start}-"} if start else {}
         with anyio.fail_after(OPEN_DEADLINE_S):

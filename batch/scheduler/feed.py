@@ -34,6 +34,7 @@ LIVE_LOOK_S = 15.0  # how often the feed looks while jobs are under way and none
 LOOK_AGAIN_S = 0.25  # at the earliest: a moment that has passed must not make the feed spin
 LATE_PATIENCE_S = 600.0  # how long paid results are asked for when nothing else is left to do
 NOTES_MAX = 5  # reasons named at the end of a run
+SAID_APART_S = 30.0  # proofs that come due one after another are one thing to say
 
 
 class Scheduler:
@@ -282,7 +283,7 @@ class Scheduler:
         if answer is None:
             return None
         due_at, count = answer
-        if due_at != self._said_for:
+        if self._said_for is None or abs(due_at - self._said_for) >= SAID_APART_S:
             self._said_for = due_at
             seconds = max(1, round(due_at - self._clock()))
             self._progress.say(f"{count} in doubt: fal's history can say more in {seconds} s")
