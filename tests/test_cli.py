@@ -601,3 +601,10 @@ def test_a_reader_that_has_seen_enough_is_no_fault(sheet: Path) -> None:
         ["bash", "-c", command], capture_output=True, text=True, cwd=sheet.parent, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_sheet_was_guessed_to_be_is_told_even_by_a_quiet_run(call: Call, sheet: Path) -> None:
+    """A wrong guess is paid for."""
+    sheet.write_bytes("id,prompt,image_url\nsea,un café doré,https://example.com/sea.jpg\n".encode("cp1252"))
+    said = call("run", str(sheet), "-q", "--limit", "1", "--max-duration", "1s", key="id:secret")
+    assert "shots.csv is not UTF-8" in said.err

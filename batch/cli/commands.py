@@ -364,9 +364,8 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
     progress = progress_for(settings, is_terminal=sys.stderr.isatty())
 
     def confirm(quote: views.Quote) -> bool:
-        if not settings.quiet:
-            for line in words.plan_lines(quote, settings):
-                _say(line)
+        for line in quote.notes if settings.quiet else words.plan_lines(quote, settings):
+            _say(line)
         is_person = sys.stdin.isatty() and sys.stderr.isatty()
         if settings.yes or settings.local or not is_person:
             return True
@@ -429,7 +428,8 @@ def _show_settings(settings: Settings) -> int:
 
 def _fault(exc: Exception) -> int:
     """What nobody expected: a disk that is full is the world's fault, anything else ours."""
-    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+    has_trouble = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+    if has_trouble or str(exc) == "database or disk is full":  # SQLite's words, of the queue inside the program
         _say(f"{_styled('error:')} {exc}; what was submitted is in the ledger, and the same command goes on")
         return EXIT_STOPPED
     traceback.print_exception(exc)
