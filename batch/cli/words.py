@@ -36,7 +36,7 @@ __all__ = [
     "summary",
 ]
 
-EXIT_FAILED, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 3, 4, 5, 130
+EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 4, 5, 130
 
 _LABEL = 13  # the width of the first column of a plan
 
