@@ -23,10 +23,12 @@ from batch.local.fault_file import PlanError, document_of, parsed_plan
 from batch.local.history import History
 from batch.local.luck import Luck
 from batch.local.paths import Call, absolute, app_of, call_of, request_urls
-from batch.local.refusals import gateway_page, gone, locked, no_key, not_found
+from batch.local.refusals import cannot_sign, gateway_page, gone, locked, no_key, not_found
 from batch.local.replies import Dated, TooLarge, base_url, body_of, has_key, reply
+from batch.local.signing import can_sign
 from batch.local.store import COMPLETED, IN_QUEUE, Cancellation, Order, Request, Store
 from batch.local.uploads import Uploads
+from batch.local.webhooks import Webhooks
 
 __all__ = ["build_app"]
 
@@ -44,15 +46,17 @@ def build_app(
     clock: Callable[[], float],
     uploads: Uploads,
     luck: Luck,
+    webhooks: Webhooks,
     wake: Callable[[], None],
     stop: Callable[[str], None],
 ) -> Starlette:
     """The application. `wake` is called for each accepted request, `stop` for each running one that was cancelled."""
-    queue = _Queue(store=store, clock=clock, luck=luck, wake=wake, stop=stop)
+    queue = _Queue(store=store, clock=clock, luck=luck, webhooks=webhooks, wake=wake, stop=stop)
     routes = [
         Route("/local/accepted", queue.accepted, methods=["GET"]),
         Route("/local/faults", queue.faults, methods=["GET"]),
         Route("/local/faults", queue.change_faults, methods=["PUT"]),
+        Route("/.well-known/jwks.json", queue.webhook_keys, methods=["GET"]),
         *uploads.routes(),
         *History(store=store, clock=clock, luck=luck).routes(),
         Route("/{path:path}", queue.submit, methods=["POST"]),
@@ -71,6 +75,7 @@ class _Queue:
     store: Store
     clock: Callable[[], float]
     luck: Luck
+    webhooks: Webhooks
     wake: Callable[[], None]
     stop: Callable[[str], None]
 
@@ -97,7 +102,11 @@ class _Queue:
             is_low=request.headers.get("x-fal-queue-priority") == "low",
             keeps_payloads=request.headers.get("x-fal-store-io") != "0",
             start_by=start_by,
+            webhook=request.query_params.get("fal_webhook") or None,
+            files_base=base_url(request),
         )
+        if order.webhook is not None and not can_sign():
+            return cannot_sign()
         # load-bearing: nothing is awaited between these questions and the acceptance, so that an account locks after
         # exactly so many, however many submits are under way.
         if self.luck.key_is_refused():
@@ -158,6 +167,10 @@ class _Queue:
         if came_to is Cancellation.ASKED:
             self.stop(found.id)
         return reply({"status": came_to.value}, _CANCEL_CODES[came_to], {REQUEST_ID: found.id})
+
+    async def webhook_keys(self, _request: HttpRequest) -> Response:
+        """The keys that webhooks are signed with, for anybody."""
+        return reply(self.webhooks.keys()) if can_sign() else cannot_sign()
 
     async def accepted(self, _request: HttpRequest) -> Response:
         """The oracle for doubles: how many submits were taken, and which inputs more than once."""

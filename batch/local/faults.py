@@ -290,6 +290,13 @@ _RUNNER_TYPES = Option(
     among=tuple(RUNNER_ERRORS),
 )
 
+_FORGERIES = Option(
+    unit=Unit.TYPES,
+    # another's key; the truth's signature over another body; no signature; a true one of an hour ago
+    default=("key", "body", "unsigned", "stale"),
+    among=("key", "body", "unsigned", "stale"),
+)
+
 KINDS: tuple[Kind, ...] = (
     *(kind for name in _WRITES for kind in _calls(name, (*_OF_WRITES, *_OF_JSON, *_EITHER))),
     *(kind for name in READS for kind in _calls(name, (*_OF_READS, *_asking((*_OF_JSON, *_EITHER))))),
@@ -344,6 +351,26 @@ KINDS: tuple[Kind, ...] = (
             ("expired", "{codes} from {after} after its end; the history still has it", _GONE, False),
             ("forgotten", "{codes} from {after} after its end; the history does not have it either", _GONE, True),
         ],
+    ),
+    *_requests(
+        "webhook",
+        "webhook",
+        [
+            ("lost", "never sent", {}, False),
+            ("late", "sent {for} after the end", {"for": _seconds(60.0)}, False),
+            (
+                "duplicate",
+                "sent again {times} times, {after} after it was taken",
+                {"times": Option(unit=Unit.COUNT, default=1.0), "after": _seconds(5.0)},
+                False,
+            ),
+            ("forged", "a lie is sent before it, by one of {how}", {"how": _FORGERIES}, False),
+            ("no_payload", "sent without the payload, which could not be made JSON", {}, False),
+        ],
+    ),
+    *_switches(
+        "webhook",
+        [("rotated_after", "signed with another key, once {rotated_after} were taken", Unit.COUNT)],
     ),
     *_switches(
         "account",

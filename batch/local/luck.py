@@ -15,6 +15,7 @@ from batch.local.store import Request
 
 __all__ = ["Luck"]
 
+ROTATED = "webhook.rotated_after"
 LOCKED, KEY_REFUSED = "account.locked_after", "account.key_refused_after"
 
 
@@ -26,6 +27,7 @@ class Luck:
         self.on_change: Callable[[], None] = lambda: None
         self.calls: Counter[str] = Counter()
         self.accepted = 0
+        self.webhooks_delivered = 0
         self._struck: Counter[str] = Counter()
         self._struck_requests: dict[str, set[int]] = {}
         self._results_asked: Counter[int] = Counter()
@@ -99,6 +101,15 @@ class Luck:
         made_at = request.ended_at if request.ended_at is not None else now
         is_early = strike is not None and now < made_at + strike.fault.number("for")
         return self._noted(strike if is_early else None, request.seq) is not None
+
+    def webhook(self, request: Request) -> Strike | None:
+        """What happens to the webhook of a request that has ended."""
+        return self._noted(self.plan.strike("webhook", request.seq), request.seq)
+
+    def key_is_rotated(self) -> bool:
+        """Whether webhooks are signed with the other key."""
+        after = self.plan.switch(ROTATED)
+        return after is not None and self.webhooks_delivered >= after
 
     # --- the history ---
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import httpx
     from starlette.types import ASGIApp
 
+    from batch.local.webhooks import Webhooks
+
 __all__ = ["LocalQueue", "QueueBusy", "open_queue"]
 
 
@@ -63,15 +65,18 @@ async def open_queue(
     pinned_dir: Path | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
     faults: FaultPlan = NO_FAULTS,
+    webhook_transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[LocalQueue]:
     """Open the queue kept in the folder `state` and run it.
 
     `clock` gives unix seconds. `seconds` says how much longer than its rendering a request takes. Endpoints are looked
     for in `pinned_dir`, then among the built-in ones. `faults` is what goes wrong, and can be changed while it is open.
+    Webhooks go through `webhook_transport`; None is the network.
     QueueBusy when another process has it open.
     """
     from batch.local.app import build_app
     from batch.local.uploads import Uploads
+    from batch.local.webhooks import Webhooks
 
     assert runners > 0
     state.mkdir(parents=True, exist_ok=True)
@@ -89,20 +94,37 @@ async def open_queue(
             seconds=seconds,
             luck=luck,
         )
-        luck.on_change = workshop.wake
+        webhooks = Webhooks(store=store, clock=clock, luck=luck, transport=webhook_transport)
+
+        def changed() -> None:
+            workshop.wake()
+            webhooks.wake()
+
+        luck.on_change = changed
+        store.on_change = webhooks.wake
         uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking, luck=luck)
-        app = build_app(store=store, clock=clock, uploads=uploads, luck=luck, wake=workshop.wake, stop=workshop.stop)
-        async with _running(workshop, runners):
+        app = build_app(
+            store=store,
+            clock=clock,
+            uploads=uploads,
+            luck=luck,
+            webhooks=webhooks,
+            wake=workshop.wake,
+            stop=workshop.stop,
+        )
+        async with _running(workshop, runners, webhooks):
             yield LocalQueue(app=app, luck=luck, _store=store)
 
 
 @asynccontextmanager
-async def _running(workshop: Workshop, runners: int) -> AsyncIterator[None]:
-    """The runners at work. A clip that is being made at the end is finished first: a thread cannot be stopped."""
+async def _running(workshop: Workshop, runners: int, webhooks: Webhooks) -> AsyncIterator[None]:
+    """The runners and the webhooks at work. A clip that is being made at the end is finished first: a thread cannot be
+    stopped."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         for _ in range(runners):
             tasks.start_soon(workshop.runner)
+        tasks.start_soon(webhooks.run)
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - raised again below, where the task group does not wrap it

@@ -15,6 +15,7 @@ from batch.local.replies import reply
 from batch.local.store import START_TIMEOUT, Ended, Request
 
 __all__ = [
+    "cannot_sign",
     "gateway_page",
     "gone",
     "history_refused",
@@ -56,6 +57,12 @@ def too_many(retry_after_s: float | None) -> Response:
     if retry_after_s is not None:
         headers["retry-after"] = f"{retry_after_s:.0f}"
     return reply({"detail": "Queue is full"}, 429, headers)
+
+
+def cannot_sign() -> Response:
+    """A webhook is asked for and the package that signs it is not installed: better said than sent unsigned."""
+    words = "The local queue signs webhooks with the package cryptography, which is missing: "
+    return reply({"detail": words + "pip install 'fal-batch[webhooks]'"}, 501)
 
 
 def no_key(app: str) -> Response:

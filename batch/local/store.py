@@ -1,6 +1,6 @@
 """What the local queue remembers: requests, uploaded and rendered files, upload tokens. Its own SQLite file.
 
-The only SQL of the local queue; it shares no table with the ledger and imports nothing of the project. Every call is
+It shares no table with the ledger and imports only its neighbours: the tables and the outbox. Every call is
 quick and synchronous: it belongs on the event loop, so that the whole queue also runs on a virtual clock. It renders
 nothing and speaks no HTTP; times are given to it.
 """
@@ -19,6 +19,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from batch.local.outbox import Outbox
+from batch.local.tables import opened
 
 __all__ = [
     "CLIENT_CANCELLED",
@@ -41,58 +44,22 @@ HeldUntil = Callable[[int, float], float]
 """Until when a request may not start, by its number and when it was sent."""
 
 TOKEN_LIFE_S = 30 * 86400.0  # as fal's own
-
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS request (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    endpoint TEXT NOT NULL,
-    app TEXT NOT NULL,
-    input TEXT NOT NULL,
-    input_sha256 TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT '{IN_QUEUE}' CHECK (state IN ('{IN_QUEUE}', '{IN_PROGRESS}', '{COMPLETED}')),
-    is_low INTEGER NOT NULL CHECK (is_low IN (0, 1)),
-    keeps_payloads INTEGER NOT NULL CHECK (keeps_payloads IN (0, 1)),
-    cancel_asked INTEGER NOT NULL DEFAULT 0 CHECK (cancel_asked IN (0, 1)),
-    sent_at REAL NOT NULL,
-    start_by REAL,
-    started_at REAL,
-    ended_at REAL,
-    logs TEXT NOT NULL DEFAULT '[]',
-    code INTEGER,
-    headers TEXT,
-    body TEXT,
-    CHECK (state <> '{COMPLETED}' OR (ended_at IS NOT NULL AND code IS NOT NULL AND body IS NOT NULL)),
-    CHECK (state <> '{IN_PROGRESS}' OR started_at IS NOT NULL)
-) STRICT;
-CREATE INDEX IF NOT EXISTS request_waiting ON request (is_low, seq) WHERE state = '{IN_QUEUE}';
-CREATE INDEX IF NOT EXISTS request_start_by ON request (start_by)
-    WHERE state = '{IN_QUEUE}' AND started_at IS NULL AND start_by IS NOT NULL;
-CREATE INDEX IF NOT EXISTS request_history ON request (endpoint, sent_at);
-CREATE INDEX IF NOT EXISTS request_input ON request (endpoint, input_sha256);
-CREATE TABLE IF NOT EXISTS file (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    content_type TEXT NOT NULL,
-    is_upload INTEGER NOT NULL CHECK (is_upload IN (0, 1)),
-    size INTEGER,
-    sha256 TEXT,
-    created_at REAL NOT NULL,
-    CHECK ((size IS NULL) = (sha256 IS NULL))
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS token (value TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
+RESULT_LIFE_S = 3600.0  # fal's page on results (2026-11-22): an hour, six minutes for a body of 10 KB or more
+LARGE_RESULT_LIFE_S, LARGE_RESULT_BYTES = 360.0, 10_000
 
 _COLUMNS = (
-    "seq, id, endpoint, app, input, state, is_low, keeps_payloads, cancel_asked, sent_at, started_at, ended_at, logs, "
-    "code, headers, body"
+    "seq, id, endpoint, app, input, state, is_low, keeps_payloads, cancel_asked, sent_at, start_by, started_at,"
+    " ended_at, logs, code, headers, body, webhook, files_base, no_retry, runs, gateway_id, lifetime_s, acl"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A submit, as it came. `start_by` is when it must have started at the latest."""
+    """A submit, as it came. `start_by` is when it must have started at the latest.
+
+    `files_base` is where the caller reaches the files, for a webhook that nobody asked from anywhere; `lifetime_s` and
+    `acl` are those of the files it makes.
+    """
 
     endpoint: str
     app: str
@@ -100,6 +67,11 @@ class Order:
     is_low: bool = False
     keeps_payloads: bool = True
     start_by: float | None = None
+    no_retry: bool = False
+    webhook: str | None = None
+    files_base: str = ""
+    lifetime_s: float | None = None
+    acl: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +99,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An accepted request. `ended` is there exactly when its state is COMPLETED."""
+    """An accepted request. `ended` is there exactly when its state is COMPLETED.
+
+    `runs` counts how often it was started; `gateway_id` is fal's name for the last of these runs.
+    """
 
     seq: int
     id: str
@@ -139,10 +114,24 @@ class Request:
     keeps_payloads: bool
     cancel_asked: bool
     sent_at: float
+    start_by: float | None
     started_at: float | None
     ended_at: float | None
     logs: list[dict[str, str]]
     ended: Ended | None
+    webhook: str | None
+    files_base: str
+    no_retry: bool
+    runs: int
+    gateway_id: str
+    lifetime_s: float | None
+    acl: str | None
+
+    @property
+    def result_life_s(self) -> float:
+        """How long after its end the answer is kept for certain: fal's short window, which a webhook is tried in."""
+        size = 0 if self.ended is None else len(json.dumps(self.ended.body))
+        return LARGE_RESULT_LIFE_S if size >= LARGE_RESULT_BYTES else RESULT_LIFE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,15 +193,16 @@ def canonical(value: Any) -> str:
 
 
 class Store:
-    """One open store. What must survive is on the disk when the call returns (synchronous=FULL)."""
+    """One open store. What must survive is on the disk when the call returns (synchronous=FULL).
+
+    `on_change` is called after each change that a status shows: a start, a log line, an end.
+    """
 
     def __init__(self, path: Path, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        self._db = opened(path)
+        self.outbox = Outbox(self._db, entropy)
+        self.on_change: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """Close the file; the store is not used afterwards."""
@@ -234,8 +224,8 @@ class Store:
         text = json.dumps(dict(order.input), ensure_ascii=False, separators=(",", ":"))
         digest = hashlib.sha256(canonical(dict(order.input)).encode()).hexdigest()
         cursor = self._db.execute(
-            "INSERT INTO request (id, endpoint, app, input, input_sha256, is_low, keeps_payloads, sent_at, start_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO request (id, endpoint, app, input, input_sha256, is_low, keeps_payloads, sent_at, start_by,"
+            " no_retry, webhook, files_base, lifetime_s, acl) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._request_id(now),
                 order.endpoint,
@@ -246,6 +236,11 @@ class Store:
                 order.keeps_payloads,
                 now,
                 order.start_by,
+                order.no_retry,
+                order.webhook,
+                order.files_base,
+                order.lifetime_s,
+                order.acl,
             ),
         )
         row = self._db.execute(f"SELECT {_COLUMNS} FROM request WHERE seq = ?", (cursor.lastrowid,)).fetchone()
@@ -278,10 +273,14 @@ class Store:
         self._expire(now)
         seq = next((seq for seq, until in self._waiting(held_until) if until <= now), None)
         row = self._db.execute(
-            f"UPDATE request SET state = '{IN_PROGRESS}', started_at = ? WHERE seq = ? RETURNING {_COLUMNS}",
+            f"UPDATE request SET state = '{IN_PROGRESS}', started_at = ?, runs = runs + 1 WHERE seq = ?"
+            f" RETURNING {_COLUMNS}",
             (now, seq),
         ).fetchone()
-        return _request(row) if row else None
+        if row is None:
+            return None
+        self.on_change()
+        return _request(row)
 
     def next_release(self, held_until: HeldUntil) -> float:
         """When the first of the waiting ones is held no more; infinite when none waits."""
@@ -298,6 +297,7 @@ class Store:
     def log(self, request_id: str, entries: list[dict[str, str]]) -> None:
         """Set what a running request has said so far."""
         self._db.execute("UPDATE request SET logs = ? WHERE id = ?", (json.dumps(entries), request_id))
+        self.on_change()
 
     def end(self, request_id: str, ended: Ended, now: float, *, file: StoredFile | None = None) -> None:
         """A running request has its answer, and the file the answer names; durable when this returns."""
@@ -305,6 +305,7 @@ class Store:
             if file is not None:
                 self._keep(file, now)
             self._end(request_id, ended, now)
+        self.on_change()
 
     def cancel(self, request_id: str, now: float) -> Cancellation | None:
         """Ask for a cancellation; None for an unknown id."""
@@ -314,7 +315,9 @@ class Store:
         if request.state == COMPLETED:
             return Cancellation.TOO_LATE
         if request.state == IN_QUEUE:
-            self._end(request_id, CLIENT_CANCELLED, now)
+            with self._all_or_nothing():
+                self._end(request_id, CLIENT_CANCELLED, now)
+            self.on_change()
             return Cancellation.REMOVED
         self._db.execute("UPDATE request SET cancel_asked = 1 WHERE id = ?", (request_id,))
         return Cancellation.ASKED
@@ -402,16 +405,22 @@ class Store:
             f"SELECT id, start_by FROM request WHERE state = '{IN_QUEUE}' AND started_at IS NULL AND start_by <= ?",
             (now,),
         ).fetchall()
-        for row in late:
-            self._end(row["id"], START_TIMEOUT, row["start_by"])
+        if late:
+            with self._all_or_nothing():
+                for row in late:
+                    self._end(row["id"], START_TIMEOUT, row["start_by"])
+            self.on_change()
 
     def _end(self, request_id: str, ended: Ended, now: float) -> None:
+        """The end, and the webhook that is due with it: within one transaction, or an end could go untold."""
+        assert self._db.in_transaction
         changed = self._db.execute(
             f"UPDATE request SET state = '{COMPLETED}', ended_at = ?, code = ?, headers = ?, body = ?"
             f" WHERE id = ? AND state <> '{COMPLETED}'",
             (now, ended.code, json.dumps(dict(ended.headers)), json.dumps(ended.body), request_id),
         ).rowcount
         assert changed == 1, f"request {request_id} ended twice"
+        self.outbox.ended(request_id, now)
 
     def _keep(self, file: StoredFile, now: float) -> None:
         self._db.execute(
@@ -454,8 +463,16 @@ def _request(row: sqlite3.Row) -> Request:
         keeps_payloads=bool(row["keeps_payloads"]),
         cancel_asked=bool(row["cancel_asked"]),
         sent_at=row["sent_at"],
+        start_by=row["start_by"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         logs=json.loads(row["logs"]),
         ended=ended,
+        webhook=row["webhook"],
+        files_base=row["files_base"],
+        no_retry=bool(row["no_retry"]),
+        runs=row["runs"],
+        gateway_id=row["gateway_id"] or row["id"],
+        lifetime_s=row["lifetime_s"],
+        acl=row["acl"],
     )
