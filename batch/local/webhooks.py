@@ -72,9 +72,10 @@ class Webhooks:
                 work = self._work  # before the look: what ends after the look sets this very event
                 room = UNDER_WAY_MAX - len(self._under_way)
                 for delivery in self.store.outbox.due(self.clock(), besides=self._under_way, most=room):
-                    client = opened = opened or await stack.enter_async_context(_client(self.transport))
+                    if opened is None:
+                        opened = await stack.enter_async_context(_client(self.transport))
                     self._under_way.add(delivery.request_id)
-                    tasks.start_soon(self._deliver, client, delivery)
+                    tasks.start_soon(self._deliver, opened, delivery)
                 full = len(self._under_way) == UNDER_WAY_MAX
                 due_at = math.inf if full else self.store.outbox.next_due(besides=self._under_way)
                 with anyio.move_on_after(due_at - self.clock()):
