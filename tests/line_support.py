@@ -240,6 +240,17 @@ def history_without(*names: str) -> Act:
     return _history(lambda item, now: item.get("json_input", {}).get("prompt") not in names)
 
 
+def history_of_no_output(name: str) -> Act:
+    """fal's history, which keeps what was sent for this shot and not what came of it."""
+
+    def is_shown(item: Mapping[str, Any], _now: float) -> bool:
+        if item.get("json_input", {}).get("prompt") == name:
+            item.pop("json_output", None)  # type: ignore[attr-defined]
+        return True
+
+    return _history(is_shown)
+
+
 def history_late(seconds: float) -> Act:
     """A history that shows a request only so long after it was sent."""
     return _history(lambda item, now: datetime.fromisoformat(item["sent_at"]).timestamp() <= now - seconds)

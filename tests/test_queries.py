@@ -41,6 +41,7 @@ OF_A_CAMPAIGN: dict[str, Ask] = {
     "claimable, only these": lambda ledger: ledger.claimable(CID, now=5.0, limit=3, only_ids=frozenset({1, 2})),
     "next_claim": lambda ledger: ledger.next_claim(CID),
     "next_look": lambda ledger: ledger.next_look(CID, only_submitted=True),
+    "gone": lambda ledger: ledger.gone(CID),
     "missing": lambda ledger: list(ledger.missing(CID)),
     "kept": lambda ledger: ledger.kept(CID, after_id=0, limit=3),
     "failed_jobs": lambda ledger: ledger.failed_jobs(CID, cause=None, row_ids=("a",)),

@@ -34,6 +34,7 @@ from line_support import (
     hangs,
     history_empty,
     history_late,
+    history_of_no_output,
     history_refused,
     history_without,
     internal_error,
@@ -527,6 +528,94 @@ def test_an_expired_result_that_the_history_lost_too_fails_after_a_day_and_stays
     ran = world.again(faults=lost)
     assert (ran.states["a"], ran.exit_code, ran.sent) == ("failed", 3, {})
     assert (ran.causes, ran.cost["a"]) == ({"a": "result_expired"}, PRICE_MICROS)
+
+
+UNKNOWN = (
+    always("status", status_unknown, of="a"),
+    always("result", result_gone, of="a"),
+    always("history", history_without("a")),
+)
+"""fal knows nothing of the request of `a`."""
+
+
+def test_a_request_that_fal_no_longer_knows_is_lost_after_a_day_of_asking_and_stays_paid(world: World) -> None:
+    ran = world.run(*shots("a b"), faults=UNKNOWN)
+    assert ran.table == {"a": ("submitted", 1), "b": ("fetched", 1)}
+    assert (ran.exit_code, ran.sent["a"]) == (4, 1)
+    assert 500 < ran.took_s < 900, "it is asked for ten minutes"
+    (note,) = ran.notes
+    assert note.startswith("1 is paid for and gone at fal; each run asks again, and after a day of that (from ")
+
+    world.later(HOUR)
+    ran = world.again(faults=UNKNOWN)
+    assert (ran.states["a"], ran.exit_code, ran.sent) == ("submitted", 4, {})
+    assert ran.took_s < 60, "and not for ten minutes again"
+    assert len(ran.notes) == 1
+    assert ran.calls["history"] == 1
+
+    world.later(24 * HOUR)
+    ran = world.again(faults=UNKNOWN)
+    assert (ran.states["a"], ran.exit_code, ran.sent, ran.notes) == ("failed", 3, {}, ())
+    assert (ran.causes, ran.cost["a"]) == ({"a": "gone"}, PRICE_MICROS)
+    assert ran.totals.settled_micros == 2 * PRICE_MICROS, "it was paid for"
+
+    ran = world.again()
+    assert (ran.states["a"], ran.exit_code, ran.sent) == ("failed", 3, {}), "only a retry pays again"
+    ran = world.again(retry=["a"])
+    assert (ran.states["a"], ran.exit_code, ran.sent) == ("fetched", 0, {"a": 1})
+    assert ran.cost["a"] == 2 * PRICE_MICROS
+
+
+def test_a_request_that_only_the_history_still_names_is_lost_after_a_day_too(world: World) -> None:
+    nothing_of_it = always("history", history_of_no_output("a"))
+    faults = (*UNKNOWN[:2], nothing_of_it)
+    assert world.run(shot("a"), faults=faults).states == {"a": "submitted"}
+    world.later(25 * HOUR)
+    ran = world.again(faults=faults)
+    assert (ran.states, ran.causes, ran.exit_code) == ({"a": "failed"}, {"a": "gone"}, 3)
+
+
+def test_a_request_is_not_called_lost_while_nothing_shows_that_the_history_can_be_believed(world: World) -> None:
+    blind = (*UNKNOWN[:2], always("history", history_empty))
+    world.run(*shots("a b"), faults=blind)
+    for _ in range(2):
+        world.later(25 * HOUR)
+        ran = world.again(faults=blind)
+        assert (ran.states["a"], ran.exit_code, ran.sent) == ("submitted", 4, {})
+        assert ran.took_s < 60
+    ran = world.again()
+    assert (ran.states["a"], ran.exit_code, ran.sent) == ("fetched", 0, {})
+
+
+def test_the_day_of_asking_is_of_fals_clock_and_starts_when_it_was_gone_first(world: World) -> None:
+    world.run(*shots("a b"), interrupt_after=5.0)
+    world.later(48 * HOUR)
+    ran = world.again(faults=UNKNOWN)
+    assert (ran.states["a"], ran.exit_code) == ("submitted", 4), "two days old, and gone for ten minutes"
+    world.later(23 * HOUR)
+    assert world.again(faults=UNKNOWN).states["a"] == "submitted"
+    world.later(HOUR)
+    assert world.again(faults=UNKNOWN).states["a"] == "failed"
+
+
+def test_a_request_that_fal_knows_again_starts_its_day_anew(world: World) -> None:
+    world.run(*shots("a b"), faults=UNKNOWN)
+    world.later(23 * HOUR)
+    known = (always("result", unavailable, of="a"), always("status", answers(202, {"status": "IN_PROGRESS"}), of="a"))
+    assert world.again(faults=known, max_duration="60").states["a"] == "submitted"
+    world.later(2 * HOUR)
+    assert world.again(faults=UNKNOWN).states["a"] == "submitted"
+    ran = world.again()
+    assert ran.table == all_fetched("a b")
+
+
+def test_a_file_that_was_gone_for_ten_minutes_is_asked_for_once_in_the_next_run(world: World) -> None:
+    gone = [always("media", media_gone, of="a")]
+    world.run(*shots("a b"), faults=gone)
+    world.later(60.0)
+    ran = world.again(faults=gone)
+    assert (ran.states["a"], ran.exit_code, ran.calls["media"]) == ("completed", 4, 1)
+    assert ran.took_s < 60
 
 
 def test_a_result_without_a_file_is_asked_for_again_and_then_fails(world: World) -> None:

@@ -129,9 +129,36 @@ class DueReader(LedgerReader):
         except_ids: Sequence[int] = (),
         only_submitted: bool = False,
         only_cancelling: bool = False,
+        gone_before: float = 0.0,
+        gone_tries: int = 0,
     ) -> float | None:
-        """When the earliest job of those that `following` gives is to be looked at; None where there is none."""
-        return self._first_due(_followed(only_submitted, only_cancelling), campaign_id, except_ids)
+        """When the earliest job of those that `following` gives is to be looked at; None where there is none. Left out
+        are those that fal has nothing of since `gone_before` (by its clock) and that were looked at `gone_tries` times
+        since."""
+        patient = f"NOT (coalesce(job.gone_at < {gone_before!r}, 0) AND job.failures >= {int(gone_tries)})"
+        followed = _followed(only_submitted, only_cancelling)
+        return self._first_due(f"{followed} AND {patient}", campaign_id, except_ids)
+
+    def gone(self, campaign_id: int) -> list[float]:
+        """Since when, by its own clock, fal has nothing of what was paid for: a time for each such job, the earliest
+        first."""
+        query = f"""SELECT job.gone_at FROM job WHERE {_FOLLOWING} AND job.gone_at IS NOT NULL AND {EVER_WANTED}
+            ORDER BY job.gone_at"""
+        return [float(row[0]) for row in self._db.execute(query, {"campaign": campaign_id})]
+
+    def controls(self, attempt: Attempt) -> list[tuple[str, float]]:
+        """Other requests on the same endpoint of which fal has told the end, as their ids and when they were submitted:
+        the nearest within a day, and the newest."""
+        which = """FROM attempt JOIN job ON job.id = attempt.job_id WHERE job.endpoint = :endpoint
+            AND attempt.id != :id AND attempt.request_id IS NOT NULL AND attempt.cause IS NOT 'gone'
+            AND attempt.end_event IN ('completed', 'failed', 'retryable')"""
+        near = f"""SELECT attempt.request_id, attempt.submitting_at {which}
+            AND attempt.submitting_at BETWEEN :at - 86400 AND :at + 86400
+            ORDER BY abs(attempt.submitting_at - :at) LIMIT 1"""
+        newest = f"SELECT attempt.request_id, attempt.submitting_at {which} ORDER BY attempt.id DESC LIMIT 1"
+        names = {"endpoint": attempt.endpoint, "id": attempt.id, "at": attempt.submitting_at}
+        found = [self._db.execute(query, names).fetchone() for query in (near, newest)]
+        return list(dict.fromkeys((row[0], float(row[1])) for row in found if row is not None))
 
     def known_request(self, request_id: str) -> tuple[int, float] | None:
         """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""

@@ -475,7 +475,8 @@ class LedgerReader:
 # load-bearing: the job's columns stand first, because a name that both tables have reads as the first of them.
 JOB_WITH_ATTEMPT = f"""
     SELECT job.id AS job_id, job.key, job.endpoint, job.input, job.take, job.price_micros AS job_price,
-      job.state, job.due_at, job.failures, job.verdicts, job.cause AS job_cause, job.message AS job_message, attempt.*
+      job.state, job.due_at, job.failures, job.verdicts, job.gone_at,
+      job.cause AS job_cause, job.message AS job_message, attempt.*
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""
 
 

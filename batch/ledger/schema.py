@@ -178,12 +178,18 @@ ALTER TABLE attempt ADD COLUMN cancel_asked_by INTEGER REFERENCES campaign (id) 
   CHECK (cancel_asked_by IS NULL OR cancel_asked_at IS NOT NULL);
 """
 
+_GONE = """
+ALTER TABLE job ADD COLUMN gone_at REAL               -- since when, by fal's clock, it has nothing of what was paid for
+  CHECK (gone_at IS NULL OR state != 'planned');
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
     ("0003_witnesses", _WITNESSES),
     ("0004_wanting", _WANTING),
     ("0005_wishes", _WISHES),
+    ("0006_gone", _GONE),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

@@ -160,7 +160,7 @@ class Steps(DueReader):
         if self.listener is not None:
             self.listener(job_id, was, now)
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+    def _write(self, statement: str, values: tuple[object, ...] | Mapping[str, object]) -> sqlite3.Cursor:
         """One statement, a transaction of its own."""
         with self._transaction():
             return self._db.execute(statement, values)

@@ -52,6 +52,7 @@ class OpenJob:
     cause: str | None
     failures: int
     verdicts: int
+    gone_at: float | None
     attempt: Attempt | None
     ticket: Ticket | None
     accepted_at: float | None
@@ -293,6 +294,7 @@ def open_job_of(row: sqlite3.Row) -> OpenJob:
         cause=row["job_cause"],
         failures=row["failures"],
         verdicts=row["verdicts"],
+        gone_at=row["gone_at"],
         attempt=None if row["number"] is None else attempt_of(row),
         ticket=Ticket(
             request_id=row["request_id"],

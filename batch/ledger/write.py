@@ -391,14 +391,23 @@ class Ledger(Steps):
     # --- following ---
 
     def seen(self, job_id: int, fal_status: str) -> None:
-        """fal's own word for where the job stands: a column, not a state, so there is no event."""
-        self._write("UPDATE job SET fal_status = ? WHERE id = ? AND state = 'submitted'", (fal_status, job_id))
-
-    def postponed(self, job_id: int, *, due_at: float, failures: int, cause: str, message: str) -> None:
-        """Look at the job again at `due_at`; its state stays."""
+        """fal's own word for where the job stands: a column, not a state, so there is no event. What it works on is not
+        gone; a result that it calls complete may be."""
         self._write(
-            "UPDATE job SET due_at = ?, failures = ?, cause = ?, message = ? WHERE id = ?",
-            (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], job_id),
+            """UPDATE job SET fal_status = :word, gone_at = CASE WHEN :word = 'COMPLETED' THEN gone_at END
+            WHERE id = :job AND state = 'submitted'""",
+            {"word": fal_status, "job": job_id},
+        )
+
+    def postponed(
+        self, job_id: int, *, due_at: float, failures: int, cause: str, message: str, gone_at: float | None = None
+    ) -> None:
+        """Look at the job again at `due_at`; its state stays. With `gone_at` fal had nothing of it then, by its own
+        clock; the first such time is kept."""
+        self._write(
+            """UPDATE job SET due_at = ?, failures = ?, cause = ?, message = ?, gone_at = coalesce(gone_at, ?)
+            WHERE id = ?""",
+            (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], gone_at, job_id),
         )
 
     def completed(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -413,7 +422,7 @@ class Ledger(Steps):
                 "result": json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":")),
                 "billable_units": outcome.billable_units,
             },
-            job_set={"fal_status": "COMPLETED", "failures": 0, "due_at": 0.0, "cause": None, "message": None},
+            job_set={**_AS_SEEN, "fal_status": "COMPLETED"},
         )
 
     def result_renewed(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
@@ -579,7 +588,15 @@ _AT_ONCE = 1.0
 """When a job is due that was tried and is planned once more. Above 0, which is for what was never tried; no time of a
 clock, because one that is set back would put the job off."""
 
-_AS_NEW: Mapping[str, object] = {"due_at": _AT_ONCE, "failures": 0, "verdicts": 0, "fal_status": None}
+_AS_NEW: Mapping[str, object] = {
+    "due_at": _AT_ONCE,
+    "failures": 0,
+    "verdicts": 0,
+    "fal_status": None,
+    "gone_at": None,
+}
+
+_AS_SEEN: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None, "gone_at": None}
 
 
 def _chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -24,7 +24,7 @@ from batch.scheduler.options import Progress, StopKind
 from batch.scheduler.submit import Submitter
 from batch.states import State
 
-__all__ = ["Carrier"]
+__all__ = ["GONE_AFTER_S", "GONE_TRIES", "Carrier"]
 
 DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
@@ -37,7 +37,7 @@ UNREAD_FILE_CAUSES = frozenset({"file_download_error", "image_load_error"})  # f
 GONE_TRIES, GONE_AFTER_S = 5, 24 * 3600.0
 """What fal says is gone is asked for this often, over minutes, and for a day, before it is called lost. A proxy or an
 incident can say the same for a while."""
-GONE_CAUSES = frozenset({"file_gone", "result_gone"})
+GONE_CAUSES = frozenset({"file_gone", "result_gone", "request_gone"})
 
 
 class Carrier:
@@ -258,15 +258,49 @@ class Carrier:
         if result is not None:
             self._complete(job.attempt, Outcome(result=result))
             return True
-        if is_removed:
+        if not is_complete and not is_removed:
+            await self._note_gone(job, past)
+        elif is_removed:
             message = "fal took it out of its queue before it started, and does not know it any more"
             self._ledger.cancelled(job.attempt, is_billed=False, message=message)
-        elif is_complete and self._is_gone(job, exc.cause, job.accepted_at):
+        elif self._is_gone(job, exc.cause, job.accepted_at):
             message = f"the result is gone ({exc.message}) and fal's history does not hold it"
             self._ledger.failed(job.attempt, cause="result_expired", message=message, is_billed=True)
             self._gate.failed(job.id, "result_expired")
         else:
             self._postpone(job, exc.cause, exc.message)
+        return False
+
+    async def _note_gone(self, job: OpenJob, past: PastRequest | None) -> None:
+        """fal knows the request no more: neither its status, nor its result, nor (`past`) what it made of it. After a
+        day of that by fal's own clock it is lost, if its history can be believed."""
+        assert job.attempt is not None and job.ticket is not None
+        request_id = job.ticket.request_id
+        if past is not None and past.ended_at is None and past.status_code is None:
+            self._postpone(job, "status_not_found", f"fal's history shows {request_id}, which has not ended yet")
+            return
+        gone = f"fal no longer knows request {request_id}: no status, no result, and no output in its history"
+        is_old = job.gone_at is not None and self._clock() + self._fal.clock_offset_s - job.gone_at >= GONE_AFTER_S
+        if not is_old or job.cause != "request_gone" or job.failures < GONE_TRIES:
+            self._postpone(job, "request_gone", gone)
+        elif past is None and not await self._is_history_believed(job.attempt):
+            unproved = (
+                "no other request of ours shows that the history can be believed; is the key of the same account?"
+            )
+            self._postpone(job, "request_gone", f"{gone}; {unproved}")
+        else:
+            message = f"{gone} for a day; it was paid for, and counts so"
+            self._ledger.failed(job.attempt, cause="gone", message=message, is_billed=True)
+            self._gate.failed(job.id, "gone")
+
+    async def _is_history_believed(self, attempt: Attempt) -> bool:
+        """Whether fal's history shows another request of ours: the control, without which its silence says nothing."""
+        try:
+            for request_id, submitted_at in self._ledger.controls(attempt):
+                if await self._shown(attempt.endpoint, request_id, submitted_at) is not None:
+                    return True
+        except CallFailed:
+            return False
         return False
 
     async def _result_in_history(self, job: OpenJob) -> Mapping[str, Any] | None:
@@ -276,11 +310,13 @@ class Carrier:
     async def _past(self, job: OpenJob) -> PastRequest | None:
         """The request as fal's history shows it; None where it does not."""
         assert job.attempt is not None and job.ticket is not None
+        return await self._shown(job.endpoint, job.ticket.request_id, job.attempt.submitting_at)
+
+    async def _shown(self, endpoint: str, request_id: str, submitted_at: float) -> PastRequest | None:
         offset = self._fal.clock_offset_s
-        start = job.attempt.submitting_at + offset - reconcile.CLOCK_WRONG_BY_S_MAX  # the id tells which it is
+        start = submitted_at + offset - reconcile.CLOCK_WRONG_BY_S_MAX  # the id tells which it is
         end = self._clock() + offset + 1.0
-        request_id = job.ticket.request_id
-        async for past in self._fal.past_requests(job.endpoint, start=start, end=end, request_id=request_id):
+        async for past in self._fal.past_requests(endpoint, start=start, end=end, request_id=request_id):
             if past.request_id == request_id:
                 return past
         return None
@@ -342,7 +378,8 @@ class Carrier:
         is_long = cause in GONE_CAUSES  # five tries must take minutes, or one bad minute would be the end of a result
         delay = retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s, is_long=is_long)
         due_at = self._clock() + delay
-        self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message)
+        gone_at = self._clock() + self._fal.clock_offset_s if is_long else None
+        self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message, gone_at=gone_at)
 
 
 def _files_of(past: PastRequest | None) -> Mapping[str, Any] | None:

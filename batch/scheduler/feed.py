@@ -8,6 +8,7 @@ help. Attempts in doubt are judged beside it (`doubts`). A bounded number of cor
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from batch.endpoints import Endpoint
 from batch.fal import FalClient
 from batch.ledger import Ledger, OpenJob
 from batch.save import Restored, Saver
-from batch.scheduler.carry import Carrier
+from batch.scheduler.carry import GONE_AFTER_S, GONE_TRIES, Carrier
 from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
@@ -56,6 +57,7 @@ class Scheduler:
         free_bytes: Callable[[], int],
     ) -> None:
         self._ledger = ledger
+        self._fal = fal
         self._saver = saver
         self._campaign_id = campaign_id
         self._options = options
@@ -260,12 +262,15 @@ class Scheduler:
         return None if due is None else max(due, self._gate.hold_until)
 
     def _next_late_look(self, *, is_all_there_is: bool) -> float | None:
-        """The next look at a paid result that could not be fetched; None when there is none, or patience is over."""
+        """The next look at a paid result that could not be fetched; None when there is none, or patience is over: with
+        this run, or with what fal had nothing of for ten minutes, in this run or an earlier one."""
         due = self._ledger.next_look(
             self._campaign_id,
             except_ids=self._busy(),
             only_submitted=not self._options.downloads,
             only_cancelling=self._options.only_cancelling,
+            gone_before=self._clock() + self._fal.clock_offset_s - LATE_PATIENCE_S,
+            gone_tries=GONE_TRIES,
         )
         if due is None or not is_all_there_is:
             return due
@@ -297,6 +302,7 @@ class Scheduler:
         notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
         notes += self._witnesses.notes
         notes += self._restored.notes
+        notes += self._note_of_gone()
         if self._without_file:
             notes.append(
                 f"{self._without_file} without a file: the one they share is not where it was saved; put it back"
@@ -304,3 +310,15 @@ class Scheduler:
         if self._doubts.trouble:
             notes.append(f"fal's history could not be asked: {self._doubts.trouble}")
         return notes
+
+    def _note_of_gone(self) -> list[str]:
+        """What was paid for and fal has nothing of: from when on it is called lost."""
+        gone = self._ledger.gone(self._campaign_id)
+        if not gone:
+            return []
+        lost_at = gone[0] - self._fal.clock_offset_s + GONE_AFTER_S
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(lost_at))
+        one = "is paid for and gone" if len(gone) == 1 else "are paid for and gone"
+        return [
+            f"{len(gone):,} {one} at fal; each run asks again, and after a day of that (from {when} on) calls it lost"
+        ]
