@@ -17,16 +17,19 @@ from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from batch.local.breaks import Faulty
+from batch.local.breaks import LINE, Faulty, Line
 from batch.local.fault_file import PlanError, document_of, parsed_plan
 from batch.local.history import History
+from batch.local.hosts import RUN_PREFIX, Hosts
 from batch.local.luck import Luck
-from batch.local.paths import Call, absolute, app_of, call_of, request_urls
+from batch.local.paths import Call, absolute, app_of, call_of
 from batch.local.refusals import cannot_sign, gateway_page, gone, locked, no_key, not_found
-from batch.local.replies import Dated, TooLarge, base_url, body_of, has_key, reply
+from batch.local.replies import Dated, TooLarge, base_url, body_of, has_key, queue_url, reply
 from batch.local.signing import can_sign
-from batch.local.store import COMPLETED, IN_QUEUE, Cancellation, Order, Request, Store
+from batch.local.statuses import EventStream, Statuses
+from batch.local.store import COMPLETED, Cancellation, Order, Request, Store
 from batch.local.uploads import Uploads
 from batch.local.webhooks import Webhooks
 
@@ -47,11 +50,12 @@ def build_app(
     uploads: Uploads,
     luck: Luck,
     webhooks: Webhooks,
+    statuses: Statuses,
     wake: Callable[[], None],
     stop: Callable[[str], None],
 ) -> Starlette:
     """The application. `wake` is called for each accepted request, `stop` for each running one that was cancelled."""
-    queue = _Queue(store=store, clock=clock, luck=luck, webhooks=webhooks, wake=wake, stop=stop)
+    queue = _Queue(store=store, clock=clock, luck=luck, webhooks=webhooks, statuses=statuses, wake=wake, stop=stop)
     routes = [
         Route("/local/accepted", queue.accepted, methods=["GET"]),
         Route("/local/faults", queue.faults, methods=["GET"]),
@@ -59,13 +63,14 @@ def build_app(
         Route("/.well-known/jwks.json", queue.webhook_keys, methods=["GET"]),
         *uploads.routes(),
         *History(store=store, clock=clock, luck=luck).routes(),
+        Route(f"{RUN_PREFIX}/{{path:path}}", queue.run, methods=["POST"]),
         Route("/{path:path}", queue.submit, methods=["POST"]),
         Route("/{path:path}", queue.ask, methods=["GET"]),
         Route("/{path:path}", queue.cancel, methods=["PUT"]),
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Dated, clock=clock), Middleware(Faulty, luck=luck)],
+        middleware=[Middleware(Dated, clock=clock), Middleware(Hosts), Middleware(Faulty, luck=luck)],
         exception_handlers={404: _no_route, 405: _no_method, TooLarge: _too_large},
     )
 
@@ -76,10 +81,30 @@ class _Queue:
     clock: Callable[[], float]
     luck: Luck
     webhooks: Webhooks
+    statuses: Statuses
     wake: Callable[[], None]
     stop: Callable[[str], None]
 
     async def submit(self, request: HttpRequest) -> Response:
+        """Take a request, or say why not."""
+        taken = await self._accepted(request)
+        if isinstance(taken, Response):
+            return taken
+        body = self.statuses.body(taken, queue_url(request), None)
+        return reply({**body, "logs": None, "metrics": {}}, headers={REQUEST_ID: taken.id})
+
+    async def run(self, request: HttpRequest) -> Response:
+        """The synchronous call: its answer is the result. When the caller goes, the request goes on."""
+        taken = await self._accepted(request)
+        if isinstance(taken, Response):
+            return taken
+        line: Line = request.scope["extensions"][LINE]
+        ended = await line.hold(lambda: self.statuses.until_ended(taken.id), request.receive)
+        if ended is None:
+            return Response(status_code=499)
+        return _result(ended, base_url(request))
+
+    async def _accepted(self, request: HttpRequest) -> Request | Response:
         endpoint = request.path_params["path"].strip("/")
         app = app_of(endpoint)
         if app is None:
@@ -116,8 +141,7 @@ class _Queue:
         accepted = self.store.accept(order, now)
         self.luck.accepted += 1
         self.wake()
-        body = self._status(accepted, base_url(request), with_logs=False)
-        return reply({**body, "logs": None, "metrics": {}}, headers={REQUEST_ID: accepted.id})
+        return accepted
 
     def _start_by(self, request: HttpRequest) -> tuple[float | None, bool]:
         """When the request must have started, and whether the header could be read."""
@@ -128,7 +152,7 @@ class _Queue:
             return None, False
         return self.clock() + float(text), True
 
-    async def ask(self, request: HttpRequest) -> Response:
+    async def ask(self, request: HttpRequest) -> ASGIApp:
         call = call_of(request.path_params["path"])
         if call is None:
             return reply({"detail": "Not Found"}, 404)
@@ -139,20 +163,25 @@ class _Queue:
         found = self._found(call)
         if found is None:
             return not_found()
-        if call.verb == "status":
-            if self.luck.status_is_unknown(found, self.clock()):
-                return not_found()
-            with_logs = request.query_params.get("logs", "").lower() in ("1", "true")
-            body = self._status(found, base_url(request), with_logs=with_logs)
-            return reply(body, 200 if found.state == COMPLETED else 202, {REQUEST_ID: found.id})
+        if call.verb:
+            return self._status(request, found, is_stream=call.verb != "status")
         if found.ended is None:
             return reply({"detail": "Request is still in progress"}, 400, {REQUEST_ID: found.id})
         strike = self.luck.result(found, self.clock())
         if strike is not None:
             code = int(strike.pick("codes"))
             return gateway_page(code) if strike.fault.kind.name == "gateway_first" else gone(code)
-        headers = {**found.ended.headers, REQUEST_ID: found.id}
-        return reply(absolute(found.ended.body, base_url(request)), found.ended.code, headers)
+        return _result(found, base_url(request))
+
+    def _status(self, request: HttpRequest, found: Request, *, is_stream: bool) -> ASGIApp:
+        if self.luck.status_is_unknown(found, self.clock()):
+            return not_found()
+        with_logs = request.query_params.get("logs", "").lower() in ("1", "true")
+        base, headers = queue_url(request), {REQUEST_ID: found.id}
+        if is_stream:
+            return EventStream(self.statuses.events(found.id, base, with_logs=with_logs), headers)
+        body = self.statuses.body(found, base, found.logs if with_logs else None)
+        return reply(body, 200 if found.state == COMPLETED else 202, headers)
 
     async def cancel(self, request: HttpRequest) -> Response:
         call = call_of(request.path_params["path"])
@@ -207,25 +236,12 @@ class _Queue:
         found = self.store.request(call.request_id, self.clock())
         return found if found and call.application in (found.app, found.endpoint) else None
 
-    def _status(self, request: Request, base: str, *, with_logs: bool) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "status": request.state,
-            "request_id": request.id,
-            **request_urls(base, request.app, request.id),
-        }
-        if request.state == IN_QUEUE:
-            return {**body, "queue_position": self.store.position(request)}
-        body["logs"] = request.logs if with_logs else None
-        body["metrics"] = {}
-        if request.ended is None or request.ended_at is None:
-            return body
-        ran = request.ended_at - request.started_at if request.started_at is not None else None
-        body["metrics"] = {"inference_time": ran}
-        if request.ended.error is not None:
-            body["error"] = request.ended.error
-        if request.ended.error_type is not None:
-            body["error_type"] = request.ended.error_type
-        return body
+
+def _result(request: Request, base: str) -> Response:
+    """The answer of a request that has ended: the model's own code, headers and body."""
+    assert request.ended is not None, request.id
+    headers = {**request.ended.headers, REQUEST_ID: request.id}
+    return reply(absolute(request.ended.body, base), request.ended.code, headers)
 
 
 async def _json_object(request: HttpRequest) -> dict[str, Any] | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +24,8 @@ __all__ = ["LINE", "Break", "Faulty", "Line", "section_of"]
 
 LINE = "local.line"
 """The ASGI extension under which a call brings its `Line`."""
+
+T = TypeVar("T")
 
 SLOW_PIECES_MAX = 100
 REQUEST_ID = b"x-fal-request-id"
@@ -41,6 +43,12 @@ class Line(Protocol):
 
     async def pause(self, seconds: float, receive: Receive) -> bool:
         """Let nothing happen for so long; False when the caller has gone meanwhile."""
+
+    async def hold(self, work: Callable[[], Awaitable[T]], receive: Receive) -> T | None:
+        """What some long work comes to; None when the caller has gone meanwhile."""
+
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+        """Send a body whose pieces take their time, as long as the caller listens."""
 
     async def cut(self, how: Break, receive: Receive) -> None:
         """End the connection now; what was sent before may still arrive."""
@@ -133,7 +141,7 @@ def section_of(method: str, path: str) -> str | None:
     call = call_of(path)
     if call is None or (method == "PUT") is not (call.verb == "cancel") or method not in ("GET", "PUT"):
         return None
-    return call.verb or "result"
+    return {"": "result", "status/stream": "stream"}.get(call.verb, call.verb)
 
 
 async def _perform(steps: list[_Step], line: Line, receive: Receive, send: Send) -> None:

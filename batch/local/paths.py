@@ -13,12 +13,12 @@ __all__ = ["Call", "absolute", "app_of", "call_of", "file_id_of", "file_path", "
 
 _FILES = "/files/b/"
 _NAMESPACES = ("workflows", "comfy")
-_VERBS = ("", "status", "cancel", "response")
+_VERBS = ("", "status", "status/stream", "cancel", "response")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A question about one request: `verb` is `status`, `cancel`, or empty for the result."""
+    """A question about one request: `verb` is `status`, `status/stream`, `cancel`, or empty for the result."""
 
     application: str
     request_id: str

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from batch.endpoints import Endpoint, built_in, load
+from batch.local.bell import Bell
 from batch.local.disk import Disk
 from batch.local.faults import NO_FAULTS, FaultPlan
 from batch.local.luck import Luck
@@ -75,6 +76,7 @@ async def open_queue(
     QueueBusy when another process has it open.
     """
     from batch.local.app import build_app
+    from batch.local.statuses import Statuses
     from batch.local.uploads import Uploads
     from batch.local.webhooks import Webhooks
 
@@ -94,14 +96,16 @@ async def open_queue(
             seconds=seconds,
             luck=luck,
         )
-        webhooks = Webhooks(store=store, clock=clock, luck=luck, transport=webhook_transport)
+        bell = Bell()
+        webhooks = Webhooks(store=store, clock=clock, luck=luck, bell=bell, transport=webhook_transport)
+        statuses = Statuses(store=store, clock=clock, bell=bell)
 
         def changed() -> None:
             workshop.wake()
-            webhooks.wake()
+            bell.ring()
 
         luck.on_change = changed
-        store.on_change = webhooks.wake
+        store.on_change = bell.ring
         uploads = Uploads(store=store, disk=disk, clock=clock, run_blocking=run_blocking, luck=luck)
         app = build_app(
             store=store,
@@ -109,6 +113,7 @@ async def open_queue(
             uploads=uploads,
             luck=luck,
             webhooks=webhooks,
+            statuses=statuses,
             wake=workshop.wake,
             stop=workshop.stop,
         )

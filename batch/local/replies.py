@@ -1,6 +1,6 @@
 """What every answer of the local queue has in common: JSON, the key, the body's bound, the date.
 
-Imports nothing of the project. It decides nothing about requests or files.
+Imports only its neighbours. It decides nothing about requests or files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BODY_BYTES_MAX", "Dated", "TooLarge", "base_url", "body_of", "has_key", "reply"]
+from batch.local.hosts import TARGET
+
+__all__ = ["BODY_BYTES_MAX", "Dated", "TooLarge", "base_url", "body_of", "has_key", "queue_url", "reply"]
 
 BODY_BYTES_MAX = 100 * 1024 * 1024  # the clients send larger files in parts
 
@@ -56,8 +58,13 @@ def has_key(request: Request) -> bool:
 
 
 def base_url(request: Request) -> str:
-    """Scheme and host as the caller wrote them: every URL of an answer starts so."""
+    """Scheme and host under which this very server was reached: every file's URL starts so."""
     return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
+
+
+def queue_url(request: Request) -> str:
+    """Scheme and host that a request's own URLs start with: the host that the caller means, where it told it."""
+    return request.scope.get(TARGET) or base_url(request)
 
 
 async def body_of(request: Request) -> bytes:

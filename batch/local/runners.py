@@ -21,6 +21,7 @@ import anyio.lowlevel
 
 from batch.endpoints import Endpoint, Problem, check_input
 from batch.local import times
+from batch.local.bell import Bell
 from batch.local.camera import motion_of
 from batch.local.disk import Disk
 from batch.local.luck import Luck
@@ -67,13 +68,12 @@ class Workshop:
     endpoint: Callable[[str], Endpoint | None]
     luck: Luck
     seconds: Callable[[Mapping[str, Any]], float] | None = None
-    _work: anyio.Event = field(default_factory=anyio.Event)
+    _work: Bell = field(default_factory=Bell)
     _stops: dict[str, anyio.Event] = field(default_factory=dict)
 
     def wake(self) -> None:
         """A request was accepted."""
-        self._work.set()
-        self._work = anyio.Event()
+        self._work.ring()
 
     def stop(self, request_id: str) -> None:
         """A running request was cancelled; it ends at once unless its clip is being made already."""
@@ -84,7 +84,7 @@ class Workshop:
         """Run requests one after the other, for ever."""
         while True:
             await anyio.lowlevel.checkpoint()  # where rendering runs inline, others get their turn here
-            work = self._work  # before the look: what is accepted after the look sets this very event
+            work = self._work.next()  # before the look: what is accepted after the look sets this very event
             request = self.store.take(self.clock(), self.luck.held_until)
             if request is None:
                 with anyio.move_on_after(self.store.next_release(self.luck.held_until) - self.clock()):

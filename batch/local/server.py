@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -130,7 +130,7 @@ class _SocketLine:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._is_paused = False
+        self._is_held = False
 
     def brought_to(self, app: Any) -> Any:
         """The application, told of this connection with each call."""
@@ -141,14 +141,36 @@ class _SocketLine:
         return told
 
     async def pause(self, seconds: float, receive: Receive) -> bool:
-        self._is_paused = True
-        try:
-            with anyio.move_on_after(seconds):
-                await _disconnected(receive)
-                return False
+        async def sleep() -> bool:
+            await anyio.sleep(seconds)
             return True
+
+        return await self.hold(sleep, receive) is not None
+
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+        async def passed_on() -> None:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self.hold(passed_on, receive)
+
+    async def hold(self, work: Callable[[], Awaitable[T]], receive: Receive) -> T | None:
+        found: T | None = None
+        self._is_held = True
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def until_gone() -> None:
+                    await _disconnected(receive)
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(until_gone)
+                found = await work()
+                tasks.cancel_scope.cancel()
         finally:
-            self._is_paused = False
+            self._is_held = False
+        return found
 
     async def cut(self, how: Break, receive: Receive) -> None:
         if how is Break.RESET:
@@ -163,8 +185,8 @@ class _SocketLine:
         await _disconnected(receive)  # uvicorn takes it for a fault of ours if the call ends before
 
     def hang_up(self) -> None:
-        """The server ends: a call that hangs on purpose would hold it up."""
-        if self._is_paused:
+        """The server ends: a call that takes its time would hold it up."""
+        if self._is_held:
             self._transport.abort()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from batch.local.bell import Bell
 from batch.local.faults import Strike
 from batch.local.luck import Luck
 from batch.local.outbox import Delivery
@@ -45,19 +46,14 @@ _UNUSABLE = (
 
 @dataclass(kw_only=True)
 class Webhooks:
-    """Delivers what is due. `wake` says that something may have come; `transport` None is the network."""
+    """Delivers what is due. `bell` rings when something may be; `transport` None is the network."""
 
     store: Store
     clock: Callable[[], float]
     luck: Luck
+    bell: Bell
     transport: httpx.AsyncBaseTransport | None = None
-    _work: anyio.Event = field(default_factory=anyio.Event)
     _under_way: set[str] = field(default_factory=set)
-
-    def wake(self) -> None:
-        """A request has ended, or another plan holds."""
-        self._work.set()
-        self._work = anyio.Event()
 
     def keys(self) -> dict[str, list[dict[str, str]]]:
         """The key set that `/.well-known/jwks.json` shows: after a rotation both keys, as during fal's own."""
@@ -69,7 +65,7 @@ class Webhooks:
         async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
             opened: httpx.AsyncClient | None = None
             while True:
-                work = self._work  # before the look: what ends after the look sets this very event
+                news = self.bell.next()  # before the look
                 room = UNDER_WAY_MAX - len(self._under_way)
                 for delivery in self.store.outbox.due(self.clock(), besides=self._under_way, most=room):
                     if opened is None:
@@ -79,14 +75,14 @@ class Webhooks:
                 full = len(self._under_way) == UNDER_WAY_MAX
                 due_at = math.inf if full else self.store.outbox.next_due(besides=self._under_way)
                 with anyio.move_on_after(due_at - self.clock()):
-                    await work.wait()
+                    await news.wait()
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         try:
             await self._attempt(client, delivery)
         finally:
             self._under_way.discard(delivery.request_id)
-            self.wake()
+            self.bell.ring()
 
     async def _attempt(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         request = self.store.request(delivery.request_id, self.clock())

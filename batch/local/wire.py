@@ -7,8 +7,9 @@ hang costs nothing. Which httpx error a break is was measured against a real soc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 import httpx
@@ -17,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from batch.local.breaks import LINE, Break
 
 __all__ = ["InProcess"]
+
+T = TypeVar("T")
 
 
 class InProcess(httpx.AsyncBaseTransport):
@@ -43,7 +46,7 @@ class _Pause:
     seconds: float
 
 
-_Event = Message | _Pause | Break
+_Event = Message | _Pause | Break | AsyncIterator[bytes]
 
 
 class _Tape:
@@ -59,6 +62,12 @@ class _Tape:
         self._events.append(_Pause(seconds))
         return True
 
+    async def hold(self, work: Callable[[], Awaitable[T]], receive: Receive) -> T | None:
+        return await work()
+
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+        self._events.append(pieces)  # taken out of it while the caller reads, or a stream would come all at once
+
     async def cut(self, how: Break, receive: Receive) -> None:
         self._events.append(how)
 
@@ -73,6 +82,7 @@ class _Tape:
             elif event is Break.CLOSE:
                 raise httpx.RemoteProtocolError("server disconnected without sending a response", request=request)
             else:
+                assert not isinstance(event, AsyncIterator), "a body before its head"
                 body = _Body(events, request)
                 return httpx.Response(event["status"], headers=event["headers"], stream=body, request=request)
         raise AssertionError("the application gave no answer and broke no connection")
@@ -93,6 +103,9 @@ class _Body(httpx.AsyncByteStream):
                 raise httpx.ReadError("the connection was reset", request=self._request)
             elif event is Break.CLOSE:
                 raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+            elif isinstance(event, AsyncIterator):
+                async for piece in event:
+                    yield piece
             elif self._request.method != "HEAD" and (piece := event.get("body", b"")):
                 yield piece
 
