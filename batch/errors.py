@@ -18,6 +18,7 @@ import enum
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "Action",
@@ -102,7 +103,8 @@ class CallFailed(FalBatchError):
     """A call to fal gave no answer to go on with.
 
     `action` is what to do next, `cause` a short stable name (`connect`, `account_locked`, …), `message` what a person
-    reads. `request_id` is set when even a damaged answer carried one. `is_billed` belongs to a verdict on an
+    reads. `request_id` is set when even a damaged answer carried one. `error_type` is the machine's word in the answer,
+    `detail` its JSON as it came. `is_billed` belongs to a verdict on an
     accepted job: False when fal charges nothing, True when the price is due in full, None when nothing says (a job
     cancelled while it ran is to be counted as billed). `billable_units` is fal's own figure, as text. It never holds a
     key or a token.
@@ -119,6 +121,8 @@ class CallFailed(FalBatchError):
         retry_after_s: float | None = None,
         is_billed: bool | None = None,
         billable_units: str | None = None,
+        error_type: str | None = None,
+        detail: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -129,6 +133,8 @@ class CallFailed(FalBatchError):
         self.retry_after_s = retry_after_s
         self.is_billed = is_billed
         self.billable_units = billable_units
+        self.error_type = error_type
+        self.detail = detail
 
 
 class DownloadFailed(FalBatchError):

@@ -149,13 +149,15 @@ class FalStatus(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One answer to a status question. `inference_time_s` comes only with COMPLETED, and not always."""
+    """One answer to a status question. `inference_time_s` comes only with COMPLETED, and not always; `logs` are the
+    entries as fal wrote them, None where none were asked for or shown."""
 
     status: FalStatus
     queue_position: int | None = None
     inference_time_s: float | None = None
     error: str | None = None
     error_type: str | None = None
+    logs: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batch.endpoints import Endpoint
     from batch.scheduler import Ending
 
-__all__ = ["EXIT_INTERRUPTED", "Progress", "call_off", "carry_out", "look", "on_a_loop", "run_line"]
+__all__ = ["EXIT_INTERRUPTED", "Progress", "call_off", "carry_out", "look", "on_a_loop", "run_line", "stay"]
 
 T = TypeVar("T")
 RunBlocking = Callable[..., Awaitable[Any]]
@@ -36,6 +36,8 @@ RunBlocking = Callable[..., Awaitable[Any]]
 LOCAL_KEY = "local"  # the queue inside the program takes any key
 EXIT_INTERRUPTED = 130
 LEAVE_S = 10.0  # after the first Ctrl-C; a second one leaves at once
+
+_last_resorts: list[threading.Timer] = []
 
 
 class Progress(Protocol):
@@ -290,10 +292,18 @@ def on_a_loop(func: Callable[..., Awaitable[T]], *args: Any) -> T:
         raise first from None
 
 
+def stay() -> None:
+    """Call off the last resort of a run that was interrupted and has left: its process is a script's, and goes on."""
+    while _last_resorts:
+        _last_resorts.pop().cancel()
+
+
 async def _watch_signals(on_first: Callable[[str], None]) -> None:
     """Ctrl-C and SIGTERM: the first one leaves in order, the second at once (the ledger is safe at any moment)."""
     import anyio
 
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals come to the main thread alone; a script that runs a campaign in another has them to itself
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as numbers:
         seen = 0
         async for number in numbers:
@@ -304,4 +314,5 @@ async def _watch_signals(on_first: Callable[[str], None]) -> None:
             last_resort = threading.Timer(LEAVE_S, os._exit, (EXIT_INTERRUPTED,))
             last_resort.daemon = True
             last_resort.start()
+            _last_resorts.append(last_resort)
             on_first(f"interrupted ({signal.Signals(number).name})")

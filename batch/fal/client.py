@@ -11,7 +11,7 @@ What it all means is decided after the fact by a pure function over what was see
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -20,7 +20,7 @@ import httpx
 
 from batch import __version__
 from batch.errors import Action, CallFailed, InputError
-from batch.fal import history, protocol
+from batch.fal import events, history, protocol
 from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
 from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.fal.storage import Storage
@@ -75,14 +75,16 @@ class FalClient:
         """The same, None before any answer had a date."""
         return self._wire.clock_offset_s if self._wire.knows_clock else None
 
-    async def submit(self, attempt: Attempt) -> Ticket:
-        """Sends `attempt` to fal: at most one POST, whatever happens.
+    async def submit(
+        self, attempt: Attempt, *, webhook_url: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Ticket:
+        """Sends `attempt` to fal: at most one POST, whatever happens. `headers` are beside our own and replace none.
 
         Raises CallFailed, whose action tells whether nothing was taken (RESUBMIT, STOP_RUN, FAIL_JOB) or nobody knows
         (IN_DOUBT). When the caller is cancelled meanwhile the POST has CANCEL_GRACE_S left, and this still returns or
         raises CallFailed, so that the caller can commit what is known; the cancellation comes at its next checkpoint.
         """
-        request = self._submit_request(attempt)
+        request = self._submit_request(attempt, webhook_url, headers or {})
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
         except anyio.get_cancelled_exc_class():
@@ -92,15 +94,19 @@ class FalClient:
         await _run_with_grace(post.run, deadline_s=SUBMIT_DEADLINE_S, grace_s=CANCEL_GRACE_S)
         return self._settled(attempt, post)
 
-    async def status(self, endpoint: str, ticket: Ticket) -> Status:
+    async def status(self, endpoint: str, ticket: Ticket, *, with_logs: bool = False) -> Status:
         """Asks where a request stands. COMPLETED is not success: ask the result."""
-        url = self._ours(ticket.status_url) or self.ticket(endpoint, ticket.request_id).status_url
-        answer = await self._wire.ask(Call.STATUS, "GET", url)
+        params = {"logs": "true"} if with_logs else None
+        answer = await self._wire.ask(Call.STATUS, "GET", self._status_url(endpoint, ticket), params=params)
         is_good = 200 <= answer.status_code < 300
         status = protocol.parsed_status(protocol.parsed_json(answer.content)) if is_good else None
         if status is None:
             raise self._failure(Call.STATUS, answer)
         return status
+
+    def status_events(self, endpoint: str, ticket: Ticket, *, with_logs: bool) -> AsyncGenerator[Status, None]:
+        """Where a request stands, as fal tells it; see events.py."""
+        return events.status_events(self._wire, f"{self._status_url(endpoint, ticket)}/stream", with_logs=with_logs)
 
     async def result(self, endpoint: str, ticket: Ticket) -> Outcome:
         """Asks for the result of a request that fal reported COMPLETED.
@@ -153,7 +159,9 @@ class FalClient:
         await self._submit_client.aclose()
         await self._wire.aclose()
 
-    def _submit_request(self, attempt: Attempt) -> httpx.Request:
+    def _submit_request(
+        self, attempt: Attempt, webhook_url: str | None, more_headers: Mapping[str, str]
+    ) -> httpx.Request:
         try:
             url = protocol.submit_url(self._hosts.queue, attempt.endpoint)
         except ValueError as exc:
@@ -164,11 +172,17 @@ class FalClient:
             raise CallFailed(
                 f"submit: the input is not JSON: {exc}", action=Action.FAIL_JOB, cause="bad_input"
             ) from exc
-        headers = self._wire.headers(url) | {"Content-Type": "application/json", "Connection": "close"}
-        headers |= dict.fromkeys(protocol.START_TIMEOUT_HEADERS, protocol.header_seconds(attempt.start_timeout_s))
-        headers |= dict.fromkeys(protocol.DISABLE_FALLBACK_HEADERS, "1")
+        # load-bearing: httpx joins headers of one name in two spellings, so theirs go first and by lower case.
+        headers = {name.lower(): value for name, value in more_headers.items()}
+        ours = self._wire.headers(url) | {"Content-Type": "application/json", "Connection": "close"}
+        ours |= dict.fromkeys(protocol.START_TIMEOUT_HEADERS, protocol.header_seconds(attempt.start_timeout_s))
+        ours |= dict.fromkeys(protocol.DISABLE_FALLBACK_HEADERS, "1")
+        headers |= {name.lower(): value for name, value in ours.items()}
         timeout = httpx.Timeout(SUBMIT_DEADLINE_S, connect=CONNECT_TIMEOUT_S)
-        return self._submit_client.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+        params = None if webhook_url is None else {"fal_webhook": webhook_url}
+        return self._submit_client.build_request(
+            "POST", url, params=params, content=body, headers=headers, timeout=timeout
+        )
 
     def _settled(self, attempt: Attempt, post: _Post) -> Ticket:
         """What the POST came to, from what was seen of it: the ticket, or the CallFailed that says what next."""
@@ -198,6 +212,9 @@ class FalClient:
     def _failure(self, call: Call, answer: Answer) -> CallFailed:
         now = self._clock() + self.clock_offset_s  # a Retry-After date is by fal's clock
         return self._wire.safe_failure(answer_failure(call, answer, now=now))
+
+    def _status_url(self, endpoint: str, ticket: Ticket) -> str:
+        return self._ours(ticket.status_url) or self.ticket(endpoint, ticket.request_id).status_url
 
     def _ours(self, url: str) -> str | None:
         """The URL when it leads to the queue host, as a ticket of a ledger made for it does."""

@@ -237,6 +237,8 @@ def answer_failure(call: Call, answer: Answer, *, now: float) -> CallFailed:
         retry_after_s=parsed_retry_after(answer.headers.get("retry-after"), now=now, at_most_s=RETRY_AFTER_S_MAX),
         is_billed=is_billed,
         billable_units=units,
+        error_type=refusal.error_type,
+        detail=refusal.detail,
     )
 
 

@@ -109,13 +109,15 @@ class Refusal:
     """What an error answer says.
 
     `error_type` is the machine's word for it, wherever it stood; `has_typed_detail` tells that the model itself wrote
-    it (`detail` a list of typed entries); `is_json` is False for a page, an empty body, all but an object.
+    it (`detail` a list of typed entries); `is_json` is False for a page, an empty body, all but an object. `detail` is
+    the body's own, whatever it is.
     """
 
     message: str
     error_type: str | None
     has_typed_detail: bool
     is_json: bool
+    detail: Any = None
 
 
 class CancelAnswer(enum.Enum):
@@ -250,7 +252,14 @@ def parsed_status(body: object) -> Status | None:
         inference_time_s=_number(seconds),
         error=None if error is None else _shortened(error),
         error_type=_text(body.get("error_type")),
+        logs=_logs(body.get("logs")),
     )
+
+
+def _logs(value: object) -> tuple[Mapping[str, Any], ...] | None:
+    if not isinstance(value, list):
+        return None
+    return tuple(entry if isinstance(entry, dict) else {"message": _plain(entry)} for entry in value)
 
 
 _CANCEL_WORDS = {
@@ -299,6 +308,7 @@ def parsed_refusal(answer: Answer) -> Refusal:
         error_type=detail_type or _text(body.get("error_type")) or header_type,
         has_typed_detail=detail_type is not None,
         is_json=True,
+        detail=body.get("detail"),
     )
 
 

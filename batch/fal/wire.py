@@ -7,7 +7,10 @@ The paid POST is not sent from here (client.py has it, with rules of its own); e
 from __future__ import annotations
 
 import http.cookiejar
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 import httpx
@@ -28,6 +31,15 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of one answer. A result is a kilobyte, but a model asked to answer in data URIs puts its files in there."""
 
 SECRET_CHARS_MIN = 6  # a shorter half of a key is not worth hiding and would blot out ordinary words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """An answer whose body is still to come."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 class Wire:
@@ -90,14 +102,7 @@ class Wire:
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
-            verdict = transport_failure(call, exc)
-            raise CallFailed(
-                self.safe(
-                    f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {str(exc) or type(exc).__name__})"
-                ),
-                action=verdict.action,
-                cause=verdict.cause,
-            ) from exc
+            raise self._no_answer(call, url, exc) from exc
         if not is_whole:
             raise CallFailed(
                 f"{call.value}: the answer of {origin(url)} is longer than {body_bytes_max} bytes",
@@ -106,6 +111,34 @@ class Wire:
                 status_code=response.status_code,
             )
         return Answer(status_code=response.status_code, headers=response.headers, content=bytes(body))
+
+    @asynccontextmanager
+    async def streamed(
+        self, call: Call, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], silence_s: float
+    ) -> AsyncGenerator[Streamed, None]:
+        """An answer of which more and more comes: its head at once, the rest as it arrives, `silence_s` apart at most.
+
+        CallFailed where it breaks. No deadline is held over it, so that it can be left at any place.
+        """
+        try:
+            with anyio.fail_after(CALL_DEADLINE_S):
+                request = self._client.build_request(
+                    "GET",
+                    url,
+                    params=params,
+                    headers={**self.headers(url), **headers},
+                    timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=silence_s),
+                )
+                response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+            try:
+                self.note_date(response.headers)
+                yield Streamed(
+                    status_code=response.status_code, headers=response.headers, chunks=response.aiter_bytes()
+                )
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
+            raise self._no_answer(call, url, exc) from exc
 
     def headers(self, url: str, *, token: str | None = None) -> dict[str, str]:
         """The headers of every request to `url`, which must be one of the configured hosts."""
@@ -116,6 +149,11 @@ class Wire:
             "Accept-Encoding": "identity",  # a damaged or endless body stays what it looks like
             "User-Agent": self.user_agent,
         }
+
+    def _no_answer(self, call: Call, url: str, exc: Exception) -> CallFailed:
+        verdict = transport_failure(call, exc)
+        message = f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {str(exc) or type(exc).__name__})"
+        return CallFailed(self.safe(message), action=verdict.action, cause=verdict.cause)
 
     def note_date(self, headers: Mapping[str, str]) -> None:
         """Learns fal's clock from an answer's Date: whole seconds, so an offset within one second is noise."""
@@ -134,6 +172,8 @@ class Wire:
         """The same failure with its message made safe: fal's own words may quote what we sent."""
         failure.message = self.safe(failure.message)
         failure.args = (failure.message,)
+        if failure.detail is not None:
+            failure.detail = json.loads(self.safe(json.dumps(failure.detail, ensure_ascii=False)))
         return failure
 
     async def aclose(self) -> None:
