@@ -1,5 +1,5 @@
 """What a manifest would come to and where its campaign stands, as values. Reads only: nothing is written but the sheet
-that `export` was asked for, and nothing is sent.
+that `export` and the page that `gallery` was asked for, and nothing is sent.
 
 One function a question. What is decided, the parts below decide; what is printed, `cli` prints.
 """
@@ -32,6 +32,7 @@ from batch.states import State
 
 if TYPE_CHECKING:
     from batch.export import Result
+    from batch.export.gallery import Gallery, Shown
     from batch.jobs import Row
     from batch.manifest import Manifest
 
@@ -44,6 +45,7 @@ __all__ = [
     "campaign_name",
     "cap_of",
     "export",
+    "gallery",
     "jobs",
     "load_manifest",
     "plan",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 FAILURES_TOLD_MAX = 5  # with their messages; `jobs --only failed` has all of them
+GALLERY = "_gallery"  # in the campaign's folder; begins like no file of a row
 DURATIONS_MIN = 3  # seen before a time is told from them
 
 
@@ -345,6 +348,59 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
         if reader is not None:
             reader.close()
     return Exported(path=place, rows=rows, saved=saved)
+
+
+def gallery(
+    manifest_path: Path,
+    out: Path | None,
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None],
+) -> Gallery:
+    """Write a page to look through the results; also in the middle of a run. `progress` is told how many of how many
+    files have been looked at.
+
+    Without `out` it goes into the campaign's folder and points at the files there; elsewhere it gets them beside it.
+    """
+    from batch import endpoints
+    from batch.export import gallery as galleries
+    from batch.save import campaign_folder, located
+
+    manifest = load_manifest(manifest_path, settings)
+    folder = campaign_folder(settings.outputs, manifest.name)
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it first")
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
+    campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+
+    def shown(row: Row) -> Shown:
+        found = None
+        if reader is not None and campaign_id is not None:
+            found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
+        places = () if found is None else tuple(located(path, settings.state) for path in found.paths)
+        hashes = () if found is None else found.sha256
+        files = tuple(galleries.SavedFile(path=p, sha256=h) for p, h in zip(places, hashes, strict=True))
+        return galleries.Shown(result=_result(found, row, settings.state, manifest_path), files=files)
+
+    try:
+        return galleries.write_gallery(
+            manifest.rows(),
+            shown,
+            lambda id: endpoints.load(id, pinned_dir=settings.state / "endpoints"),
+            galleries.About(
+                campaign=manifest.name,
+                manifest=manifest_path,
+                columns=manifest.columns,
+                carried=manifest.carried,
+                campaign_folder=folder,
+                run="fal-batch run --local" if settings.local else "fal-batch run",
+            ),
+            folder / GALLERY if out is None else out,
+            progress=progress,
+        )
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:

@@ -85,6 +85,10 @@ def test_the_doctor(call: Call) -> None:
         assert finding["verdict"] in {"ok", "note", "trouble"}
 
 
+def test_a_gallery(call: Call, sheet: Path) -> None:
+    assert documented("gallery") == set(printed(call, "gallery", str(sheet)))
+
+
 def test_a_refused_manifest(call: Call, sheet: Path) -> None:
     sheet.write_text("id,prompt,image_url\na,,\n")
     found = printed(call, "plan", str(sheet))

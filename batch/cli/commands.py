@@ -23,7 +23,7 @@ import click
 from batch import __version__, doctor, run, views
 from batch.cli import documents, words
 from batch.cli.options import HOW, READS, WHERE, options
-from batch.cli.progress import Quiet, progress_for
+from batch.cli.progress import Quiet, Steps, progress_for
 from batch.errors import Blocked, FalBatchError, InputError, LedgerFault, ManifestError
 from batch.ledger import JobLine
 from batch.settings import Settings, load_settings
@@ -222,6 +222,27 @@ def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
         _print_json({"path": str(exported.path), "rows": exported.rows, "saved": exported.saved})
     else:
         click.echo(f"{exported.path}: {words.count_of(exported.rows, 'row')}, {exported.saved:,} saved")
+    return 0
+
+
+@cli.command("gallery", short_help="Write a page to look through the results and pick from them.")
+@_MANIFEST
+@click.argument("out_dir", type=click.Path(path_type=Path), required=False)
+@options(*WHERE, *READS, "outputs", "quiet")
+def gallery_command(manifest: Path, out_dir: Path | None, **flags: Any) -> int:
+    """Write a page to look through the results of MANIFEST, and to pick from them. Also while a run goes on.
+
+    It opens in a browser as a file, and asks no network for anything. What you pick there it saves as sheets that `run`
+    takes. Without OUT_DIR it goes among the campaign's files and points at them; with it into that folder, the files
+    beside it (hard links where possible), to be moved or sent. Typed again, only what is new is made.
+    """
+    settings = _settings(flags)
+    progress = Steps("posters", is_shown=sys.stderr.isatty() and not settings.quiet)
+    made = views.gallery(manifest, out_dir, settings, progress=progress)
+    if settings.json:
+        _print_json(documents.gallery_of(made))
+    else:
+        click.echo(words.gallery_line(made))
     return 0
 
 

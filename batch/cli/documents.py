@@ -4,7 +4,7 @@ to, and not changed. Money is integer micro-dollars (`_micros`), times are secon
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch.doctor import Finding
 from batch.errors import FalBatchError, ManifestError
@@ -13,10 +13,14 @@ from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import OPTIONS, Settings
 from batch.views import Quote, StatusReport
 
+if TYPE_CHECKING:
+    from batch.export.gallery import Gallery
+
 __all__ = [
     "call_off_of",
     "error_of",
     "finding_of",
+    "gallery_of",
     "job_of",
     "plan_of",
     "reconciled_of",
@@ -125,6 +129,10 @@ def finding_of(finding: Finding) -> dict[str, Any]:
         "found": finding.found,
         "advice": finding.advice,
     }
+
+
+def gallery_of(made: Gallery) -> dict[str, Any]:
+    return {**dataclasses.asdict(made), "path": str(made.path)}
 
 
 def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from batch.ledger import CampaignTotals, JobLine
 from batch.settings import Settings
 from batch.states import State
 
-__all__ = ["Bar", "Counts", "Hourly", "Quiet", "progress_for"]
+__all__ = ["Bar", "Counts", "Hourly", "Quiet", "Steps", "progress_for"]
 
 EVERY_S = 3600.0  # a night's log is a page, not a book
 
@@ -187,6 +187,28 @@ class Bar(Counts):
             super()._print(line)
         else:
             self._bar.write(line, file=sys.stderr)
+
+
+class Steps:
+    """A bar for work that is counted and over in minutes: called with how much of it is done. Without a terminal, or
+    where there is nothing to do, it shows nothing."""
+
+    def __init__(self, what: str, *, is_shown: bool) -> None:
+        self._what = what
+        self._is_shown = is_shown
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._is_shown and self._bar is None and done < total:
+            from tqdm import tqdm
+
+            layout = f"{{percentage:3.0f}}% {{bar:12}} {{n_fmt}}/{{total_fmt}} {self._what}, {{remaining}} left"
+            self._bar = tqdm(total=total, file=sys.stderr, dynamic_ncols=True, leave=False, bar_format=layout)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+            if done == total:
+                self._bar.close()
+                self._bar = None
 
 
 def _clock() -> str:

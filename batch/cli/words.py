@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch.budget import usd
 from batch.cli.options import typed
@@ -19,6 +19,9 @@ from batch.settings import Settings
 from batch.states import State
 from batch.views import Quote, SampleRequest, StatusReport
 
+if TYPE_CHECKING:
+    from batch.export.gallery import Gallery
+
 __all__ = [
     "call_off_lines",
     "count_of",
@@ -26,6 +29,7 @@ __all__ = [
     "end_lines",
     "finding_line",
     "findings_summary",
+    "gallery_line",
     "job_line",
     "jobs_header",
     "manifest_error_lines",
@@ -374,6 +378,16 @@ def findings_summary(findings: Sequence[Finding]) -> str:
     return f"{count_of(len(findings), 'check')}: {in_trouble}" + (
         f", {count_of(counts[1], 'note')}" if counts[1] else ""
     )
+
+
+def gallery_line(made: Gallery) -> str:
+    """What was written, in one line."""
+    told = [count_of(made.rows, "row"), f"{made.saved:,} saved"]
+    if made.missing:
+        told.append(f"{count_of(made.missing, 'file')} not where saved (`fal-batch run` puts them back)")
+    if made.left_out:
+        told.append(f"{count_of(made.left_out, 'further row')} not shown: a page has so many at the most")
+    return f"{made.path}: {', '.join(told)}"
 
 
 def manifest_error_lines(exc: ManifestError) -> list[str]:
