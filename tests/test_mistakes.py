@@ -23,6 +23,7 @@ MANIFESTS = Path(__file__).parent.parent / "manifests"
 URL = "https://example.com/cat.png"
 KEYS = "name, endpoint, rows, columns, defaults, set, matrix, takes, output, max_cost, carry"
 FIELDS = ", ".join(field.name for field in load(DEFAULT_ENDPOINT).fields)
+FETCH = "`fal-batch endpoint fal-ai/nothing` fetches it from fal; `fal-batch endpoint` lists those that are known."
 NEEDS = f"{DEFAULT_ENDPOINT} needs it"
 
 Report = Callable[..., list[str]]
@@ -133,13 +134,14 @@ CELLS: list[tuple[str, str, str]] = [
     (
         "endpoint",
         "fal-ai/nothing",
-        f"no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+        f"no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}",
     ),
     (
         "endpoint",
         DEFAULT_ENDPOINT[:-1],
-        f"no OpenAPI document is known for '{DEFAULT_ENDPOINT[:-1]}'. Did you mean {DEFAULT_ENDPOINT}? "
-        f"Known: {DEFAULT_ENDPOINT}.",
+        f"no OpenAPI document is known for '{DEFAULT_ENDPOINT[:-1]}'. Did you mean {DEFAULT_ENDPOINT}? {FETCH}".replace(
+            "fal-ai/nothing", DEFAULT_ENDPOINT[:-1]
+        ),
     ),
     (
         "endpoint",
@@ -427,7 +429,7 @@ SHEETS: list[tuple[str, list[str]]] = [
         f"prompt,image_url,Endpoint\nx,{URL},fal-ai/nothing\n",
         [
             near("Endpoint", "endpoint"),
-            f"shots.csv:2 Endpoint: no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+            f"shots.csv:2 Endpoint: no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}",
         ],
     ),
     (  # where a column has the name itself, the other may be anything
@@ -511,7 +513,7 @@ CAMPAIGNS: list[tuple[str, list[str]]] = [
     (
         "endpoint: fal-ai/nothing\ntakes: no\ncarry: [mood]\n",
         [
-            f"n.yaml:2 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+            f"n.yaml:2 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}",
             "n.yaml:3 takes: 'no' is not a whole number from 1 to 1000",
             "n.yaml:4 carry: there is no column 'mood' to carry along; there are id, subject, image_url",
         ],
@@ -519,7 +521,7 @@ CAMPAIGNS: list[tuple[str, list[str]]] = [
     (
         f"endpoint:\n  - {DEFAULT_ENDPOINT}\n  - fal-ai/nothing\nmatrix: {{duration: [2, 13]}}\n",
         [
-            f"n.yaml:4 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+            f"n.yaml:4 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}",
             "n.yaml:5 matrix.duration: '13' is not one of 2 … 12",
         ],
     ),
@@ -725,7 +727,7 @@ NO_ROWS: list[tuple[str, str]] = [
     ("rows: []", "rows: is an empty list"),
     ("rows: [a cat]", "rows: a row is a mapping of column to value"),
 ]
-UNKNOWN = f"no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}."
+UNKNOWN = f"no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}"
 NO_ENDPOINT: list[tuple[str, str]] = [
     ("endpoint: fal-ai/nothing", f"endpoint: {UNKNOWN}"),
     (f"endpoint: [{DEFAULT_ENDPOINT}, fal-ai/nothing]", f"endpoint: {UNKNOWN}"),
@@ -829,7 +831,7 @@ def test_the_sheet_of_every_mistake_is_one_report() -> None:
         "prompt, image_url, duration, resolution, seed, camera_fixed, aspect_ratio, mood, promts, takes, …",
         "mistakes.csv:20 output: mistakes.csv:20 and mistakes.csv:19 would get the same file name 'same'; "
         "name what differs, such as {id}",
-        f"mistakes.csv:21 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}.",
+        f"mistakes.csv:21 endpoint: no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}",
         "mistakes.csv:22: 5 cells do not fit their columns, and 'slowly' begins with a blank; "
         "text with a comma in it needs quotes round it",
         "mistakes.csv:23: 5 cells do not fit their columns, and 'slowly' begins with a blank; "
@@ -859,7 +861,7 @@ def test_a_name_from_the_command_line_is_refused_by_its_option(folder: Path) -> 
     assert str(caught.value) == "--campaign: 'a/b' cannot be the name of a campaign; it becomes the name of a folder"
     with pytest.raises(InputError) as caught:
         manifest.load(sheet, endpoint="fal-ai/nothing")
-    assert str(caught.value) == f"no OpenAPI document is known for 'fal-ai/nothing'. Known: {DEFAULT_ENDPOINT}."
+    assert str(caught.value) == f"no OpenAPI document is known for 'fal-ai/nothing'. {FETCH}"
 
 
 # Kinds.

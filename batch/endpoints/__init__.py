@@ -1,14 +1,26 @@
 """What an endpoint takes, limits and costs: pure answers from data. Imports only jobs, settings and errors."""
 
 from batch.endpoints.cells import read_cell
-from batch.endpoints.check import Problem, check_input, shown
-from batch.endpoints.endpoint import DEFAULT_ENDPOINT, Endpoint, Field, ImageLimits, built_in, load
-from batch.endpoints.images import check_image
+from batch.endpoints.check import Problem, check_input, check_value, shown
+from batch.endpoints.endpoint import (
+    DEFAULT_ENDPOINT,
+    STAMP,
+    Endpoint,
+    ImageLimits,
+    built_in,
+    file_name,
+    load,
+    parsed,
+    pinned_in,
+)
+from batch.endpoints.fields import Field, dotted, names_of, with_files
+from batch.endpoints.images import check_image, check_size
 from batch.endpoints.price import PRICE_MARGIN_PERCENT, frame_size, nearest_ratio, price_micros
 
 __all__ = [
     "DEFAULT_ENDPOINT",
     "PRICE_MARGIN_PERCENT",
+    "STAMP",
     "Endpoint",
     "Field",
     "ImageLimits",
@@ -16,10 +28,18 @@ __all__ = [
     "built_in",
     "check_image",
     "check_input",
+    "check_size",
+    "check_value",
+    "dotted",
+    "file_name",
     "frame_size",
     "load",
+    "names_of",
     "nearest_ratio",
+    "parsed",
+    "pinned_in",
     "price_micros",
     "read_cell",
     "shown",
+    "with_files",
 ]

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from batch.endpoints.check import Problem, one_of, shown, wrong_type
-from batch.endpoints.endpoint import Field
+from batch.endpoints.check import Problem, check_value, one_of, shown, wrong_type
+from batch.endpoints.fields import Field, free_types
+from batch.endpoints.fields import member as part_of
+from batch.endpoints.schema import branches
 
 __all__ = ["number_hint", "read_cell"]
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_ORDER = ("object", "array", "boolean", "integer", "number", "string")
+_FILE_BREAK = re.compile(
+    r"\s*;\s+|\s*;$|\s*\n\s*|;(?=https?://|data:)|(?<=\.[A-Za-z0-9]{3});(?![^;]*=)|(?<=\.[A-Za-z0-9]{4});(?![^;]*=)"
+)
 _TRUE = frozenset({"true", "yes", "y", "on", "1", "1.0", "t"})
 _FALSE = frozenset({"false", "no", "n", "off", "0", "0.0", "f"})
 
@@ -50,14 +56,34 @@ def read_cell(field: Field, value: object) -> object:
     """
     if field.enum:
         return _member(field, value)
-    if len(field.types) == 1:
-        return _READERS.get(field.types[0], _anything)(field, value)
-    for kind in ("object", "array", "boolean", "integer", "number", "string"):
-        if kind in field.types and not (kind == "boolean" and {"integer", "number"} & set(field.types)):
-            read = _READERS[kind](field, value)
-            if not isinstance(read, Problem) and not (kind == "array" and not isinstance(value, list | tuple | str)):
+    return _by_type(field, value, field.types)
+
+
+def _by_type(field: Field, value: object, kinds: Sequence[str]) -> object:
+    """The value by the types that are open to it: by the only one, else by the first that makes sense of it."""
+    if not kinds:
+        return _anything(field, value)
+    if len(kinds) == 1:
+        return _READERS[kinds[0]](field, value)
+    first = None
+    for kind in _ORDER:
+        if kind not in kinds or (kind == "boolean" and {"integer", "number"} & set(kinds)):
+            continue
+        if kind == "array" and not (isinstance(value, list | tuple) or _looks_like_list(value, kinds)):
+            continue
+        read = _READERS[kind](field, value)
+        if not isinstance(read, Problem):
+            if not check_value(field, read):
                 return read
-    return wrong_type(value, field.types, (field.name,)) if field.types else _anything(field, value)
+            first = read if first is None else first
+    return wrong_type(value, field.types, field.path) if first is None else first
+
+
+def _looks_like_list(value: object, kinds: Sequence[str]) -> bool:
+    """Whether a text is a list where it may as well be something else: one thing is that thing."""
+    if not isinstance(value, str) or {"string"}.isdisjoint(kinds):
+        return isinstance(value, str)
+    return value.lstrip()[:1] == "["
 
 
 def number_hint(text: str, *, is_whole: bool) -> str:
@@ -83,7 +109,7 @@ def _member(field: Field, value: object) -> object:
     text = _plain(value)
     if text is None:
         structured = _json(value) if {"object", "array"} & set(field.types) else None
-        return structured if structured is not None else _not_one_of(field, value)
+        return _not_one_of(field, value) if structured is None else _structured(field, structured)
     for member in field.enum:
         if _plain(member) == text or (isinstance(member, bool) and _truth(text) is member):
             return member
@@ -92,11 +118,14 @@ def _member(field: Field, value: object) -> object:
         for member in field.enum:
             if not isinstance(member, bool) and _number(str(member)) == number:
                 return member
-    if {"object", "array"} & set(field.types):
-        structured = _json(text)
-        if structured is not None:
-            return structured
+    if {"object", "array"} & set(field.types) and _json(text) is not None:
+        return _structured(field, _json(text))
     hint = _member_hint(field, text)
+    free = free_types(field.schema)
+    if free and not hint:  # beside the members, any value of another type will do
+        read = _by_type(field, text, free)
+        if not isinstance(read, Problem):
+            return read
     return text if not hint and ("string" in field.types or not field.types) else _not_one_of(field, value, hint)
 
 
@@ -121,14 +150,14 @@ def _member_hint(field: Field, text: str) -> str:
 def _not_one_of(field: Field, value: object, hint: str = "") -> Problem:
     expected = list(field.enum)
     message = one_of(value, expected, hint)
-    return Problem(loc=(field.name,), kind="one_of", message=message, ctx={"expected": expected}, input=value)
+    return Problem(loc=field.path, kind="one_of", message=message, ctx={"expected": expected}, input=value)
 
 
 def _string(field: Field, value: object) -> object:
     if isinstance(value, str):
         return value.strip() if field.is_file else value
     text = None if isinstance(value, bool) else _plain(value)
-    return wrong_type(value, ("string",), (field.name,)) if text is None else text
+    return wrong_type(value, ("string",), field.path) if text is None else text
 
 
 def _integer(field: Field, value: object) -> object:
@@ -146,7 +175,7 @@ def _float(field: Field, value: object) -> object:
 
 
 def _no_number(field: Field, value: object, kind: str) -> Problem:
-    problem = wrong_type(value, (kind,), (field.name,))
+    problem = wrong_type(value, (kind,), field.path)
     hint = number_hint(value, is_whole=kind == "integer") if isinstance(value, str) else ""
     return replace(problem, message=problem.message + hint)
 
@@ -157,28 +186,58 @@ def _boolean(field: Field, value: object) -> object:
         word = value.strip().lower() if isinstance(value, str) else ""
         abroad = "write true" if word in _TRUE_ABROAD else "write false" if word in _FALSE_ABROAD else ""
         message = f"{shown(value)} is not true or false ({abroad or 'yes and no, 1 and 0 will do'})"
-        return Problem(loc=(field.name,), kind="bool_type", message=message, input=value)
+        return Problem(loc=field.path, kind="bool_type", message=message, input=value)
     return truth
 
 
 def _array(field: Field, value: object) -> object:
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    read = _json(value)
+    read = list(value) if isinstance(value, (list, tuple)) else _json(value)
     if isinstance(read, list):
-        return read
+        return _structured(field, read)
+    if isinstance(read, dict):
+        return _structured(field, [read])  # one thing is a list of one
+    if isinstance(value, (bool, int, float)):
+        return _structured(field, [value])
     if not isinstance(value, str) or value.lstrip()[:1] in ("[", "{"):
-        message = f'{shown(value)} is not a list; write it as JSON, such as ["a", "b"]'
-        return Problem(loc=(field.name,), kind="list_type", message=message, input=value)
-    return [value.strip()]  # one thing is a list of one
+        message = f'{shown(value)} is not a list; write it as JSON, such as ["a", "b"], or as a; b'
+        return Problem(loc=field.path, kind="list_type", message=message, input=value)
+    return _structured(field, _split(value, is_file=field.is_file))
+
+
+def _split(text: str, *, is_file: bool) -> list[str]:
+    """The members of a list as a person writes them: `a.jpg; b.jpg`. A `;` inside a URL or a data URI parts nothing."""
+    parts = _FILE_BREAK.split(text) if is_file else text.split(";")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _object(field: Field, value: object) -> object:
     read = value if isinstance(value, dict) else _json(value)
     if isinstance(read, dict):
-        return read
-    message = f'{shown(value)} is not an object; write it as JSON, such as {{"width": 512}}'
-    return Problem(loc=(field.name,), kind="dict_type", message=message, input=value)
+        return _structured(field, read)
+    parts = [name for part in branches(field.schema) for name in part.get("properties", {})]
+    column = f", or a column of its own for each part, such as {field.name}.{parts[0]}" if parts else ""
+    example = f'{{"{parts[0] if parts else "width"}": …}}'
+    message = f"{shown(value)} is not an object; write it as JSON, such as {example}{column}"
+    return Problem(loc=field.path, kind="dict_type", message=message, input=value)
+
+
+def _structured(field: Field, value: object) -> object:
+    """A list or an object, each of its parts read by its own schema; the first that means nothing is the Problem."""
+    if isinstance(value, list):
+        pairs: Iterable[tuple[str | int, object]] = enumerate(value)
+    else:
+        assert isinstance(value, dict)
+        pairs = value.items()
+    made: dict[str | int, object] = {}
+    for step, item in pairs:
+        inside = part_of(field, step)
+        if inside is None or item is None or not (inside.enum or inside.types):
+            made[step] = item  # nothing tells how to read it, and JSON has said what it is
+            continue
+        made[step] = read_cell(inside, item)
+        if isinstance(made[step], Problem):
+            return made[step]
+    return list(made.values()) if isinstance(value, list) else made
 
 
 def _anything(field: Field, value: object) -> object:
@@ -187,7 +246,7 @@ def _anything(field: Field, value: object) -> object:
         return value
     try:
         return json.loads(value, parse_constant=_refuse)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -6,11 +6,12 @@ Decided once from the header and the endpoint's document, so that no row has to.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from batch.endpoints import Endpoint, Field
+from batch.endpoints import Endpoint, Field, names_of
 from batch.manifest.report import Report
 
 __all__ = [
@@ -32,6 +33,7 @@ INPUT_PREFIX = "input."  # `input.id` is the endpoint's field `id`
 RESULT_PREFIX = "result_"
 VARIANT_COLUMN = f"{RESULT_PREFIX}variant"  # in the export of a matrix: which combination of its row a line is
 LISTED_MAX = 12  # names in a message
+_NUMBER = re.compile(r"(?<=[\[.])[0-9]+(?=[\].]|$)")  # of a place in a list
 EDITS_MAX = 2  # a column this near to a field's name is that field, misspelt
 
 
@@ -170,7 +172,8 @@ def inputs_of(
         field = endpoint.field(name)
         if field is not None:
             columns.setdefault(name, (column, field))
-    unfilled = {field.name for field in endpoint.fields if field.is_required} - set(columns) - set(filled)
+    given = {str(field.path[0]) for _, field in columns.values()}
+    unfilled = {field.name for field in endpoint.fields if field.is_required} - given - set(filled)
     for name in sorted(() if is_loose else unfilled - set(misnamed)):
         message = f"no column and no default fills it, and {endpoint.id} needs it{_alias(name, carried)}"
         report.add(header.address, name, message, "missing_field")
@@ -205,11 +208,23 @@ def _misnamed(
         report.add(mapping_lines[column.name], f"columns.{column.name}", message, "unknown_field")
         return next(iter(difflib.get_close_matches(column.target, _names(endpoint), n=1)), None)
     meant = _meant(column.target, endpoint)
+    own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
     if meant is not None:
-        own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
         message = f"did you mean '{meant}'? Rename the column, or {own}"
         report.add(address, column.name, message, "near_field")
+    whole = None if meant else _whole(column.target, endpoint)
+    if whole is not None:
+        listed = [name.removeprefix(whole.name).removeprefix(".") for name in names_of(whole)]
+        parts = f"; it has {', '.join(listed[:LISTED_MAX])}" if listed else ""
+        message = f"'{whole.name}' of {endpoint.id} has no such part{parts}. Rename the column, or {own}"
+        report.add(address, column.name, message, "near_field")
     return meant
+
+
+def _whole(column: str, endpoint: Endpoint) -> Field | None:
+    """The field with parts that the column names one of: `image_size` of `image_size.depth`."""
+    wholes = (field for field in endpoint.fields if column.startswith((f"{field.name}.", f"{field.name}[")))
+    return next((field for field in wholes if names_of(field)), None)
 
 
 def _names(endpoint: Endpoint) -> tuple[str, ...]:
@@ -240,7 +255,22 @@ def _meant(column: str, endpoint: Endpoint) -> str | None:
     fields = [pair for pair in near if pair[0] <= (EDITS_MAX if pair[1] not in OURS else 1)]
     if wanted == "id":
         return "id"
+    part = _meant_part(column, endpoint)
+    if part is not None and (not fields or part[0] < min(fields)[0]):
+        return part[1]
     return min(fields)[1] if fields else None
+
+
+def _meant_part(column: str, endpoint: Endpoint) -> tuple[int, str] | None:
+    """The part of a field (`image_size.width`) whose name this column's nearly is, and how far off it is; its number in
+    a list is kept."""
+    parts = [name for field in endpoint.fields for name in names_of(field)]
+    plain = [(_edits(_folded(_NUMBER.sub("0", column)), _folded(name)), name) for name in parts]
+    found = min((pair for pair in plain if pair[0] <= EDITS_MAX), default=None)
+    if found is None:
+        return None
+    numbers = iter(_NUMBER.findall(column))
+    return found[0], _NUMBER.sub(lambda match: next(numbers, match[0]), found[1])
 
 
 def _folded(name: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from batch.endpoints import Endpoint, Field, Problem, check_image, shown
+from batch.endpoints import Endpoint, Field, Problem, check_image, check_size, shown
 from batch.jobs import LocalFile, local_file_mark
 
 __all__ = ["FileCell", "Files"]
@@ -34,6 +34,12 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _HOST = re.compile(r"//[\w.-]+\.\w|www\.", re.IGNORECASE)
+_FILE_NAME = re.compile(
+    r"\S+\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic|mp4|mov|webm|mkv|wav|mp3|ogg|flac|m4a|zip|tar|gz|json|txt|glb|gltf|obj"
+    r"|safetensors|ckpt|pth?|bin|onnx|csv|pdf)",
+    re.IGNORECASE,
+)
+_NO_PICTURES = frozenset({"", "text/html", "text/plain"})
 _QUOTES = frozenset("\"'“”‘’")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", re.DOTALL)
@@ -56,22 +62,24 @@ class Files:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._hints = 0
-        self._seen: dict[tuple[str, str | None, Sequence[Path]], FileCell | Problem] = {}
+        self._seen: dict[tuple[str, Field, Sequence[Path]], FileCell | Problem] = {}
 
     def read(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
         """What `text` means; a relative path is looked for in `folders`, in that order."""
         if text[:5].lower() == "data:":
             return self._data_uri(field, text)
-        seen = self._seen.get((text, field.media, folders))
+        seen = self._seen.get((text, field, folders))
         if seen is None:
             if len(self._seen) >= FILES_REMEMBERED_MAX:
                 self._seen.clear()
             seen = self._url_or_path(field, text, folders)
-            self._seen[text, field.media, folders] = seen
+            self._seen[text, field, folders] = seen
         return seen
 
     def _url_or_path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
         scheme = _SCHEME.match(text)
+        if field.is_loose and _is_no_file(text, scheme, folders):
+            return FileCell(text)
         if scheme is None:
             return self._path(field, text, folders)
         if scheme[1].lower() not in ("http", "https"):
@@ -135,12 +143,15 @@ class Files:
         if size_bytes == 0:
             return _problem(field, text, "file_empty", f"{shown(text)} is an empty file")
         with path.open("rb") as file:
-            if field.media == "image" and self._endpoint.image_limits is not None:
+            if field.media == "image":
                 looked = self._image(field, text, file, size_bytes)
                 if isinstance(looked, Problem):
                     return looked
-                media_type, image_size = looked
+                media_type, image_size = looked[0] or media_type, looked[1]
                 file.seek(0)
+            wrong = check_size(field, size_bytes=size_bytes, side_px=image_size)
+            if wrong:
+                return _problem(field, text, "image_refused", f"{shown(text)}: {'; '.join(wrong)}")
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         local = LocalFile(sha256=digest, path=path.resolve(), size_bytes=size_bytes, media_type=media_type)
         return FileCell(local_file_mark(local), local, image_size)
@@ -149,10 +160,12 @@ class Files:
         self, field: Field, text: str, file: BinaryIO, size_bytes: int
     ) -> tuple[str, tuple[int, int] | None] | Problem:
         looked = _measured(file)
+        limits = self._endpoint.image_limits
         if looked is None:
             file.seek(0)
             media_type, looked = _unread(file.read(HEAD_BYTES))
-            limits = self._endpoint.image_limits
+            if limits is None and media_type not in _NO_PICTURES:
+                return "", None  # nobody knows what the model can read: a PDF, an archive of pictures
             if limits is not None and media_type in limits.media_types:
                 return media_type, None  # the model can read what we cannot
         if isinstance(looked, str):
@@ -176,10 +189,27 @@ class Files:
             content = base64.b64decode(found[3], validate=True)
         except binascii.Error as exc:
             return _problem(field, text, "data_uri", f"is not well-formed base64: {exc}")
-        if field.media != "image" or self._endpoint.image_limits is None:
+        if field.media != "image":
             return FileCell(text)
         looked = self._image(field, text, io.BytesIO(content), len(content))
         return looked if isinstance(looked, Problem) else FileCell(text, None, looked[1])
+
+
+def _is_no_file(text: str, scheme: re.Match[str] | None, folders: Sequence[Path]) -> bool:
+    """Whether a text in a field that may hold something else than a file is that: `owner/model`, the name of a voice.
+
+    A name that ends like a file and whose folder is there is a file that is missing.
+    """
+    if scheme is not None:
+        return scheme[1].lower() not in ("http", "https", "file")
+    try:
+        paths = [folder / Path(text).expanduser() for folder in folders]
+        is_near = any(path.exists() for path in paths) or (
+            _FILE_NAME.fullmatch(text) is not None and any(path.parent.is_dir() for path in paths)
+        )
+    except (OSError, ValueError, RuntimeError):
+        return True
+    return not is_near
 
 
 def _measured(file: BinaryIO) -> tuple[str, tuple[int, int]] | str | None:
@@ -262,4 +292,4 @@ def _other_scheme(text: str, scheme: str) -> str:
 
 
 def _problem(field: Field, text: str, kind: str, message: str) -> Problem:
-    return Problem(loc=(field.name,), kind=kind, message=message, input=text)
+    return Problem(loc=field.path, kind=kind, message=message, input=text)

@@ -114,8 +114,10 @@ def _filled(head: Head) -> tuple[str, ...]:
     named = {
         name.removeprefix(INPUT_PREFIX) for name in (*plan.defaults, *plan.set, *(axis.name for axis in plan.matrix))
     }
+    found = (model.field(name) for model in head.models for name in sorted(named))
+    roots = {str(field.path[0]) for field in found if field is not None}
     fields = (field for model in head.models for field in model.fields)
-    return tuple(dict.fromkeys(field.name for field in fields if field.name in named and not field.is_file))
+    return tuple(dict.fromkeys(field.name for field in fields if field.name in roots and not field.is_file))
 
 
 def _encoding(read: str) -> str:

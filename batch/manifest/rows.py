@@ -17,6 +17,7 @@ from batch.manifest.campaign import Entry
 from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
 from batch.manifest.head import Head, variants_of
 from batch.manifest.names import Template, TemplateError, one_name, row_hash, without_suffix
+from batch.manifest.parts import value_at
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
@@ -302,7 +303,7 @@ class Reading:
         known = dict.fromkeys(("id", "take", *columns, *(field.name for field in endpoint.fields)))
         known |= dict.fromkeys(self._plan.spoiled)
         for name in sorted(template.names):
-            if name not in known and name.removeprefix(INPUT_PREFIX) not in known:
+            if name not in known and endpoint.field(name.removeprefix(INPUT_PREFIX)) is None:
                 return f"{shown(text)} names {{{name}}}, which is neither a column nor a field{near(name, known)}"
         return template
 
@@ -347,8 +348,8 @@ def _stem(
         field = target.endpoint.field(name.removeprefix(INPUT_PREFIX))
         if field is None:
             return ""
-        found = job.input.get(field.name, field.default)
-        return "" if found is None or field.is_file else text_of(found)
+        found = value_at(job.input, field.path, field.default)
+        return "" if found is None or field.holds_files else text_of(found)
 
     stem = template.file_name(value) or id
     for name, text in variant.names:

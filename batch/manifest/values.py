@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from batch import endpoints, jobs
-from batch.endpoints import Endpoint, Field, Problem, check_input, read_cell, shown
+from batch.endpoints import Endpoint, Field, Problem, check_input, check_value, dotted, read_cell, shown, with_files
 from batch.errors import InputError
 from batch.jobs import LocalFile
 from batch.manifest.campaign import Campaign, Entry
 from batch.manifest.columns import INPUT_PREFIX, OURS, Column, Header, Inputs, inputs_of, near
 from batch.manifest.files import Files
+from batch.manifest.parts import Path as Place
+from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
 from batch.manifest.sheet import Record
 
@@ -130,14 +132,19 @@ class InputReader:
             files=files,
             defaults=defaults,
             spoiled=named - set(defaults),
-            remembered={column.name: {} for column, field in inputs.columns if field.enum or field.kind != "string"},
-            file_fields=tuple(field for field in endpoint.fields if field.is_file),
+            # what has parts is read anew for each row, which may change them
+            remembered={
+                column.name: {}
+                for column, field in inputs.columns
+                if (field.enum or field.kind != "string") and not {"array", "object"} & set(field.types)
+            },
+            file_fields=tuple(field for field in endpoint.fields if field.holds_files),
             image_field=image,
         )
 
     def _defaults(self, endpoint: Endpoint, files: Files) -> tuple[dict[str, Any], frozenset[str]]:
         """The campaign's defaults as values of this endpoint's fields, and the names of all, the wrong ones too."""
-        made: dict[str, Any] = {}
+        made: dict[Place, Any] = {}
         named: set[str] = set()
         for name, entry in self._plan.defaults.items():
             field_name = name.removeprefix(INPUT_PREFIX)
@@ -147,17 +154,18 @@ class InputReader:
             if field is None:
                 named.update(self._report_stranger(name, entry, endpoint))
                 continue
-            named.add(field.name)
+            named.add(str(field.path[0]))
             value = read_cell(field, entry.value)
-            problems = (value,) if isinstance(value, Problem) else check_input(endpoint, {field.name: value})
-            problems = tuple(problem for problem in problems if problem.loc[:1] == (field.name,))
-            problems = problems or _policy(field, value) or self._file_problems(field, value, files)
+            problems = (value,) if isinstance(value, Problem) else check_value(field, value)
+            problems = problems or _policy(field, value)
             if not problems:
-                made[field.name] = value
+                value, problems = self._default_files(field, value, files)
+            if not problems:
+                made[field.path] = value
             for problem in problems:
-                message = f"{_place(problem)}{problem.message}"
+                message = f"{_place(problem, field.path)}{problem.message}"
                 self._report.add(self._plan.place(entry.line), f"defaults.{name}", message, problem.kind)
-        return made, frozenset(named)
+        return _whole(made), frozenset(named)
 
     def _report_stranger(self, name: str, entry: Entry, endpoint: Endpoint) -> Sequence[str]:
         """Report a default that is no field; the fields that may be meant."""
@@ -172,11 +180,18 @@ class InputReader:
         self._report.add(self._plan.place(entry.line), f"defaults.{name}", message, "unknown_field")
         return meant
 
-    def _file_problems(self, field: Field, value: Any, files: Files) -> tuple[Problem, ...]:
-        """What is wrong with the files of a default, whose paths are relative to the campaign file."""
-        texts = () if not field.is_file else value if isinstance(value, list) else (value,)
-        read = [files.read(field, text, (self._folder,)) for text in texts]
-        return tuple(item for item in read if isinstance(item, Problem))
+    def _default_files(self, field: Field, value: Any, files: Files) -> tuple[Any, tuple[Problem, ...]]:
+        """A default as it is, and what is wrong with its files, whose paths are relative to the campaign file."""
+        found: list[Problem] = []
+
+        def read(part: Field, text: str) -> str:
+            cell = files.read(part, text, (self._folder,))
+            if isinstance(cell, Problem):
+                found.append(cell)
+            return text
+
+        with_files(field, value, read)
+        return value, tuple(found)
 
     def values(self, record: Record, target: Target, spoiled: frozenset[str] = frozenset()) -> Values:
         """The row's input, checked. After an issue it is only good for finding more of them.
@@ -184,39 +199,71 @@ class InputReader:
         `spoiled` are fields that this row's own cells have spoiled, as has been told.
         """
         input = dict(target.defaults)
-        origin: dict[str, Column] = {}
+        origin: dict[Place, Column] = {}
+        parts: dict[str, dict[Place, Any]] = {}  # of fields that several columns fill, by the field
         bad = set(target.inputs.unfilled | target.spoiled | spoiled)
         cells = record.cells
         for column, field in target.inputs.columns:
             cell = cells[column.index]
             if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
                 continue  # an empty cell is a field that is not set
-            if field.name in spoiled:
+            root = str(field.path[0])
+            if root in spoiled:
                 continue
             error = None if column.is_axis or column.is_set else sheet_error(cell)
-            wrong = error and Problem(loc=(field.name,), kind="sheet_error", message=error, input=cell)
+            wrong = error and Problem(loc=field.path, kind="sheet_error", message=error, input=cell)
             value = wrong or _read(field, cell, target.remembered.get(column.name))
-            origin[field.name] = column
-            bad.discard(field.name)
+            origin[field.path] = column
+            bad.discard(root)
             problems = (value,) if isinstance(value, Problem) else _policy(field, value)
+            if len(field.path) > 1 and not problems:
+                problems = check_value(field, value)
             if problems:
-                bad.add(field.name)
-                input.pop(field.name, None)
+                bad.add(root)
+                input.pop(root, None)
                 self._note_problems(record, origin, problems, target)
-            else:
+            elif len(field.path) == 1:
                 input[field.name] = value
+            else:
+                parts.setdefault(root, {})[field.path[1:]] = value
+        for root, given in parts.items():
+            self._put_together(record, target, input, origin, (root, given), bad)
         for column in target.inputs.foreign:
             if text_of(cells[column.index]).strip():
                 message = f"is not a field of {target.endpoint.id}; empty the cell"
                 self._report.add(record.address(self._file_name, column.index), column.name, message, "unknown_field")
-        problems = tuple(p for p in check_input(target.endpoint, input) if p.loc[:1] not in {(name,) for name in bad})
+        found = check_input(target.endpoint, input)
+        problems = tuple(p for p in found if p.loc[:1] not in {(name,) for name in bad})
         self._note_problems(record, origin, problems, target)
         values = self._with_files(record, target, input, origin, {str(p.loc[0]) for p in problems if p.loc} | bad)
         if self._found:
             self._report_found(record, origin)
         return values
 
-    def _report_found(self, record: Record, origin: Mapping[str, Column]) -> None:
+    def _put_together(
+        self,
+        record: Record,
+        target: Target,
+        input: dict[str, Any],
+        origin: dict[Place, Column],
+        parts: tuple[str, Mapping[Place, Any]],
+        bad: set[str],
+    ) -> None:
+        """A field out of the columns of its parts. A row that fills the whole as well says two things."""
+        root, given = parts
+        if (root,) in origin:
+            whole = origin[(root,)]
+            for path in given:
+                message = f"column '{whole.name}' gives all of {root} in this row already; empty one of the two cells"
+                problem = Problem(loc=(root, *path), kind="two_columns", message=message)
+                self._note_problems(record, origin, (problem,), target)
+            bad.add(root)
+            return
+        input[root], places = assembled(given, target.defaults.get(root))
+        columns = {was: origin.pop((root, *was)) for was in places}
+        origin.update({(root, *now): columns[was] for was, now in places.items()})
+
+    def _report_found(self, record: Record, origin: Mapping[Place, Column]) -> None:
         """The row's issues; one alone where a bare comma in a text has plainly pushed its cells to the right.
 
         Spreadsheet programs write no blank behind a comma, people do: a cell that begins with one is half of a text.
@@ -237,42 +284,53 @@ class InputReader:
         self._found = []
 
     def _note_problems(
-        self, record: Record, origin: Mapping[str, Column], problems: Iterable[Problem], target: Target
+        self, record: Record, origin: Mapping[Place, Column], problems: Iterable[Problem], target: Target
     ) -> None:
-        columns = {field.name: column for column, field in target.inputs.columns}
+        columns = {field.path: column for column, field in target.inputs.columns}
         for problem in problems:
-            name = str(problem.loc[0]) if problem.loc else ""
-            column = origin.get(name) or columns.get(name)
-            message = f"{_place(problem)}{problem.message}"
-            if problem.kind == "missing" and len(problem.loc) == 1:
+            is_missing = problem.kind == "missing" and (len(problem.loc) == 1 or problem.loc in columns)
+            at = longest(problem.loc, origin) or (problem.loc if is_missing else longest(problem.loc, columns))
+            column = None if at is None else origin.get(at) or columns.get(at)
+            message = f"{_place(problem, problem.loc if column is None else at or ())}{problem.message}"
+            if is_missing:
                 message = f"is empty, and {target.endpoint.id} needs it"
             if column and column.is_set:
                 message = f"{message} (for {record.address(self._file_name)})"
             address = record.address(self._file_name, column.index if column else None)
-            self._found.append((address, column.name if column else name, message, problem.kind))
+            self._found.append((address, column.name if column else dotted(problem.loc), message, problem.kind))
 
     def _with_files(
-        self, record: Record, target: Target, input: dict[str, Any], origin: Mapping[str, Column], bad: set[str]
+        self, record: Record, target: Target, input: dict[str, Any], origin: Mapping[Place, Column], bad: set[str]
     ) -> Values:
         """Local files checked and replaced by their marks."""
         values = Values(input=input, files={})
+
+        def read(field: Field, text: str) -> Any:
+            at = longest(field.path, origin)
+            folders = self._folders if at and not origin[at].is_axis else (self._folder,)
+            cell = target.files.read(field, text, folders)
+            if isinstance(cell, Problem):
+                self._note_problems(record, origin, (cell,), target)
+                return text
+            if cell.local:
+                values.files[cell.local.sha256] = cell.local
+            if field.path == (target.image_field,):
+                values.image_size = values.image_size or cell.image_size
+            return cell.value
+
         for field in target.file_fields:
-            if field.name not in input or field.name in bad:
-                continue
-            column = origin.get(field.name)
-            folders = self._folders if column and not column.is_axis else (self._folder,)
-            value = input[field.name]
-            texts = value if isinstance(value, list) else [value]
-            read = [target.files.read(field, text, folders) for text in texts]
-            problems = [item for item in read if isinstance(item, Problem)]
-            self._note_problems(record, origin, problems, target)
-            good = [item for item in read if not isinstance(item, Problem)]
-            values.files.update((item.local.sha256, item.local) for item in good if item.local)
-            if good and field.name == target.image_field:
-                values.image_size = good[0].image_size
-            sent = [item.value for item in good]
-            input[field.name] = sent if isinstance(value, list) else (sent[0] if sent else value)
+            if field.name in input and field.name not in bad:
+                input[field.name] = with_files(field, input[field.name], read)
         return values
+
+
+def _whole(parts: Mapping[Place, Any]) -> dict[str, Any]:
+    """Defaults of fields and of parts of fields as an input."""
+    made: dict[str, Any] = {str(path[0]): value for path, value in parts.items() if len(path) == 1}
+    for root in dict.fromkeys(str(path[0]) for path in parts if len(path) > 1):
+        inside = {path[1:]: value for path, value in parts.items() if path[0] == root and len(path) > 1}
+        made[root], _ = assembled(inside, made.get(root))
+    return made
 
 
 def _policy(field: Field, value: object) -> tuple[Problem, ...]:
@@ -286,7 +344,8 @@ def _policy(field: Field, value: object) -> tuple[Problem, ...]:
 def _read(field: Field, cell: object, remembered: dict[str, object] | None) -> object:
     """`read_cell`, remembered for columns with few different values. Plain text needs no reading."""
     if remembered is None:
-        return cell if isinstance(cell, str) and not field.is_file else read_cell(field, cell)
+        is_plain = isinstance(cell, str) and field.kind == "string" and not (field.enum or field.is_file)
+        return cell if is_plain else read_cell(field, cell)
     if not isinstance(cell, str) or len(cell) > CELL_REMEMBERED_CHARS_MAX:
         return read_cell(field, cell)
     if cell not in remembered:
@@ -296,9 +355,10 @@ def _read(field: Field, cell: object, remembered: dict[str, object] | None) -> o
     return remembered[cell]
 
 
-def _place(problem: Problem) -> str:
-    """Where inside a structured cell: `image_size.width: `."""
-    return f"{'.'.join(str(step) for step in problem.loc[1:])}: " if len(problem.loc) > 1 else ""
+def _place(problem: Problem, at: Place) -> str:
+    """Where inside the cell: `width: `, `[0].path: `."""
+    inside = problem.loc[len(at) :]
+    return f"{dotted(inside)}: " if inside else ""
 
 
 def sheet_error(cell: object) -> str | None:

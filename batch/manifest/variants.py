@@ -157,7 +157,7 @@ class _Builder:
             self._report.add(*where, message, "axis_and_column")
         elif axis.name == "endpoint":
             self._ours["endpoint"] = index
-        elif target in self._fields:
+        elif self._is_field(target):
             column = Column(index=index, name=axis.key, target=target, is_mapped=False, is_axis=True)
             self._candidates.append(column)
         elif self._are_fields_known and axis.name not in self._used and self._is_used_known:
@@ -171,7 +171,7 @@ class _Builder:
         target = _field(name)
         where = self._plan.place(entry.line), f"set.{name}"
         axes = {_field(axis.name) for axis in self._plan.matrix}
-        if self._are_fields_known and (target not in self._fields or name in OURS):
+        if self._are_fields_known and (not self._is_field(target) or name in OURS):
             message = f"is not a field of {self._models[0].id}{near(target, self._fields)}"
             self._report.add(*where, message, "unknown_field")
             self._excuse(target)
@@ -233,6 +233,10 @@ class _Builder:
                 message = f"names {{{name}}}, which is neither a column nor an axis{near(name, known)}"
                 self._report.add(address, key, message, "template")
         return None if unknown else template
+
+    def _is_field(self, target: str) -> bool:
+        """Whether an endpoint has a field of that name, or a part of one."""
+        return any(model.field(target) for model in self._models)
 
     def _excuse(self, target: str) -> None:
         """The field that a wrong name probably means is not missing as well."""

@@ -190,7 +190,7 @@ class Doubts:
             [attempt for attempt in everyone if attempt.id not in sought],
             history,
             known={request_id: Known(*found) for request_id, found in known.items() if found is not None},
-            file_fields=frozenset(field.name for field in endpoint.fields if field.is_file),
+            file_fields=frozenset(field.name for field in endpoint.fields if field.is_file and not field.is_loose),
             seed_field=endpoint.seed_field,
             seed_range=(endpoint.seed_min, endpoint.seed_max),
             asked_from=asked_from,
