@@ -23,6 +23,7 @@ from batch.local.breaks import LINE, Faulty, Line
 from batch.local.fault_file import PlanError, document_of, parsed_plan
 from batch.local.history import History
 from batch.local.hosts import RUN_PREFIX, Hosts
+from batch.local.lifecycle import lifecycle_of
 from batch.local.luck import Luck
 from batch.local.paths import Call, absolute, app_of, call_of
 from batch.local.refusals import cannot_sign, gateway_page, gone, locked, no_key, not_found
@@ -129,6 +130,8 @@ class _Queue:
             start_by=start_by,
             webhook=request.query_params.get("fal_webhook") or None,
             files_base=base_url(request),
+            files=lifecycle_of(request.headers),
+            no_retry=request.headers.get("x-fal-no-retry", "").lower() in ("1", "true", "yes"),
         )
         if order.webhook is not None and not can_sign():
             return cannot_sign()
@@ -167,6 +170,8 @@ class _Queue:
             return self._status(request, found, is_stream=call.verb != "status")
         if found.ended is None:
             return reply({"detail": "Request is still in progress"}, 400, {REQUEST_ID: found.id})
+        if not found.keeps_payloads and self.clock() >= (found.ended_at or 0) + found.result_life_s:
+            return not_found()
         strike = self.luck.result(found, self.clock())
         if strike is not None:
             code = int(strike.pick("codes"))

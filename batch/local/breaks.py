@@ -130,10 +130,10 @@ def section_of(method: str, path: str) -> str | None:
     """The kind of call, by the plan's sections; None for what no fault hits."""
     if path.startswith("/local/"):
         return None
-    if path.startswith(("/storage/", "/upload/")) or path == "/files/upload":
+    if path.startswith(("/storage/", "/upload/", "/files/upload")):
         return "upload"
     if is_file(path):
-        return "file" if method == "GET" else None
+        return {"GET": "file", "PUT": "upload", "POST": "upload"}.get(method)
     if path.endswith("/models/requests/by-endpoint"):
         return "history" if method == "GET" else None
     if method == "POST":

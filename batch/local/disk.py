@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 __all__ = ["Disk"]
@@ -44,6 +45,30 @@ class Disk:
         _sync_folder(path.parent)
         return size, digest
 
+    def write_part(self, file_id: str, number: int, content: bytes) -> str:
+        """Save a part of a file durably; its sha256."""
+        return self.write(_part_id(file_id, number), content)[1]
+
+    def join(self, file_id: str, numbers: Sequence[int]) -> tuple[int, str]:
+        """Make a file of its parts, in the order given; its size and sha256. The parts stay."""
+
+        def fill(out: Path) -> None:
+            with out.open("wb") as whole:
+                for number in numbers:
+                    with self._path(_part_id(file_id, number)).open("rb") as part:
+                        shutil.copyfileobj(part, whole, _PIECE_BYTES)
+
+        return self.make(file_id, fill)
+
+    def remove(self, file_id: str) -> None:
+        """The bytes of a file, if they are there, are gone."""
+        self._path(file_id).unlink(missing_ok=True)
+
+    def remove_parts(self, file_id: str, numbers: Sequence[int]) -> None:
+        """So are those of its parts."""
+        for number in numbers:
+            self.remove(_part_id(file_id, number))
+
     def read(self, file_id: str) -> bytes:
         """The whole file."""
         return self._path(file_id).read_bytes()
@@ -56,6 +81,10 @@ class Disk:
 
     def _path(self, file_id: str) -> Path:
         return self._folder / file_id[-2:] / file_id
+
+
+def _part_id(file_id: str, number: int) -> str:
+    return f"part{number}-{file_id}"
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

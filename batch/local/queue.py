@@ -86,6 +86,7 @@ async def open_queue(
         store.recover(clock())
         luck = Luck(faults)
         disk = Disk(state / "files")
+        await _swept(store, disk, clock(), run_blocking)
         workshop = Workshop(
             store=store,
             disk=disk,
@@ -138,6 +139,16 @@ async def _running(workshop: Workshop, runners: int, webhooks: Webhooks) -> Asyn
             tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _swept(store: Store, disk: Disk, now: float, run_blocking: RunBlocking) -> None:
+    """Free the room of files whose time has passed, and of parts that nobody put together."""
+    for file_id in store.shelf.over(now):
+        await run_blocking(disk.remove, file_id)
+        store.shelf.removed(file_id)
+    for file_id, numbers in store.shelf.forsaken(now).items():
+        await run_blocking(disk.remove_parts, file_id, numbers)
+        store.shelf.drop_parts(file_id)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from batch.local.luck import Luck
 from batch.local.paths import file_id_of, file_path
 from batch.local.refusals import internal_error, verdict
 from batch.local.shape import billable_units, frame_count, frame_shape
-from batch.local.store import CLIENT_CANCELLED, Ended, Request, Store, StoredFile
+from batch.local.shelf import StoredFile
+from batch.local.store import CLIENT_CANCELLED, Ended, Request, Store
 
 __all__ = ["Render", "RunBlocking", "Workshop"]
 
@@ -175,7 +176,7 @@ class Workshop:
             return _data_uri_bytes(name, url)
         file_id = file_id_of(urllib.parse.urlsplit(url).path)
         file = self.store.file(file_id) if file_id else None
-        if file is None or file.size is None:
+        if file is None or not file.is_there(self.clock()):
             # It asks nobody: a rehearsal must not depend on the network, nor fetch what a stranger's sheet names.
             words = "Failed to download the file: the local queue takes data URIs and files uploaded to it"
             raise _refusal("file_download_error", (name,), words, url)

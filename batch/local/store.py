@@ -1,6 +1,6 @@
-"""What the local queue remembers: requests, uploaded and rendered files, upload tokens. Its own SQLite file.
+"""What the local queue remembers of its requests, in its own SQLite file; files and webhooks stand beside it.
 
-It shares no table with the ledger and imports only its neighbours: the tables and the outbox. Every call is
+It shares no table with the ledger and imports only its neighbours: tables, shelf and outbox. Every call is
 quick and synchronous: it belongs on the event loop, so that the whole queue also runs on a virtual clock. It renders
 nothing and speaks no HTTP; times are given to it.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.local.outbox import Outbox
+from batch.local.shelf import Lifecycle, Shelf, StoredFile
 from batch.local.tables import opened
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Order",
     "Request",
     "Store",
-    "StoredFile",
     "canonical",
 ]
 
@@ -43,13 +43,12 @@ IN_QUEUE, IN_PROGRESS, COMPLETED = "IN_QUEUE", "IN_PROGRESS", "COMPLETED"
 HeldUntil = Callable[[int, float], float]
 """Until when a request may not start, by its number and when it was sent."""
 
-TOKEN_LIFE_S = 30 * 86400.0  # as fal's own
 RESULT_LIFE_S = 3600.0  # fal's page on results (2026-11-22): an hour, six minutes for a body of 10 KB or more
 LARGE_RESULT_LIFE_S, LARGE_RESULT_BYTES = 360.0, 10_000
 
 _COLUMNS = (
     "seq, id, endpoint, app, input, state, is_low, keeps_payloads, cancel_asked, sent_at, start_by, started_at,"
-    " ended_at, logs, code, headers, body, webhook, files_base, no_retry, runs, gateway_id, lifetime_s, acl"
+    " ended_at, logs, code, headers, body, webhook, files_base, no_retry, runs, gateway_id"
 )
 
 
@@ -57,8 +56,8 @@ _COLUMNS = (
 class Order:
     """A submit, as it came. `start_by` is when it must have started at the latest.
 
-    `files_base` is where the caller reaches the files, for a webhook that nobody asked from anywhere; `lifetime_s` and
-    `acl` are those of the files it makes.
+    `files_base` is where the caller reaches the files, for a webhook that nobody asked from anywhere; `files` is what
+    the caller wishes for the files it makes.
     """
 
     endpoint: str
@@ -70,8 +69,7 @@ class Order:
     no_retry: bool = False
     webhook: str | None = None
     files_base: str = ""
-    lifetime_s: float | None = None
-    acl: str | None = None
+    files: Lifecycle = field(default_factory=Lifecycle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,29 +122,12 @@ class Request:
     no_retry: bool
     runs: int
     gateway_id: str
-    lifetime_s: float | None
-    acl: str | None
 
     @property
     def result_life_s(self) -> float:
         """How long after its end the answer is kept for certain: fal's short window, which a webhook is tried in."""
         size = 0 if self.ended is None else len(json.dumps(self.ended.body))
         return LARGE_RESULT_LIFE_S if size >= LARGE_RESULT_BYTES else RESULT_LIFE_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """A file that the queue serves. `size` and `sha256` are None while it is announced and not yet uploaded.
-
-    `is_upload` is false for what the queue made itself: nobody may put anything in its place.
-    """
-
-    id: str
-    name: str
-    content_type: str
-    is_upload: bool
-    size: int | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +183,7 @@ class Store:
         self._entropy = entropy
         self._db = opened(path)
         self.outbox = Outbox(self._db, entropy)
+        self.shelf = Shelf(self._db, entropy)
         self.on_change: Callable[[], None] = lambda: None
 
     def close(self) -> None:
@@ -239,8 +221,8 @@ class Store:
                 order.no_retry,
                 order.webhook,
                 order.files_base,
-                order.lifetime_s,
-                order.acl,
+                order.files.lifetime_s,
+                order.files.acl,
             ),
         )
         row = self._db.execute(f"SELECT {_COLUMNS} FROM request WHERE seq = ?", (cursor.lastrowid,)).fetchone()
@@ -303,7 +285,10 @@ class Store:
         """A running request has its answer, and the file the answer names; durable when this returns."""
         with self._all_or_nothing():
             if file is not None:
-                self._keep(file, now)
+                lifetime_s, acl = self._db.execute(
+                    "SELECT lifetime_s, acl FROM request WHERE id = ?", (request_id,)
+                ).fetchone()
+                self.shelf.keep(file, now, Lifecycle(lifetime_s=lifetime_s, acl=acl))
             self._end(request_id, ended, now)
         self.on_change()
 
@@ -366,35 +351,9 @@ class Store:
         ).fetchone()
         return int(accepted), int(inputs)
 
-    # --- files and tokens ---
-
-    def announce(self, name: str, content_type: str, now: float) -> StoredFile:
-        """Reserve an unguessable id for a file that will be uploaded."""
-        file = StoredFile(id=self._entropy(16).hex(), name=name, content_type=content_type, is_upload=True)
-        self._keep(file, now)
-        return file
-
-    def keep(self, file: StoredFile, now: float) -> None:
-        """A file is on the disk, whole: from now on it is served."""
-        self._keep(file, now)
-
     def file(self, file_id: str) -> StoredFile | None:
-        """The file of that id, also one that is only announced."""
-        row = self._db.execute(
-            "SELECT id, name, content_type, is_upload, size, sha256 FROM file WHERE id = ?", (file_id,)
-        ).fetchone()
-        return StoredFile(**{**dict(row), "is_upload": bool(row["is_upload"])}) if row else None
-
-    def new_token(self, now: float) -> tuple[str, float]:
-        """An upload token and when it expires."""
-        value, expires_at = self._entropy(24).hex(), now + TOKEN_LIFE_S
-        self._db.execute("INSERT INTO token VALUES (?, ?)", (value, expires_at))
-        return value, expires_at
-
-    def knows_token(self, value: str, now: float) -> bool:
-        """Whether an upload token is one of ours and still good."""
-        row = self._db.execute("SELECT 1 FROM token WHERE value = ? AND expires_at > ?", (value, now)).fetchone()
-        return row is not None
+        """The file of that id, also one that is only announced or whose time has passed."""
+        return self.shelf.file(file_id)
 
     # --- within ---
 
@@ -421,13 +380,6 @@ class Store:
         ).rowcount
         assert changed == 1, f"request {request_id} ended twice"
         self.outbox.ended(request_id, now)
-
-    def _keep(self, file: StoredFile, now: float) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO file (id, name, content_type, is_upload, size, sha256, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (file.id, file.name, file.content_type, file.is_upload, file.size, file.sha256, now),
-        )
 
     def _request_id(self, now: float) -> str:
         """A UUID of version 7: time-ordered, as fal's are."""
@@ -473,6 +425,4 @@ def _request(row: sqlite3.Row) -> Request:
         no_retry=bool(row["no_retry"]),
         runs=row["runs"],
         gateway_id=row["gateway_id"] or row["id"],
-        lifetime_s=row["lifetime_s"],
-        acl=row["acl"],
     )
