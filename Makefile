@@ -28,7 +28,7 @@ layers: $(VENV)/.developer ## Imports go down the line only (import-linter)
 	$(BIN)/lint-imports
 
 test: $(VENV)/.developer node_modules/.installed ## Install, then run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 official: $(VENV)/.developer node_modules/.installed ## Run fal's own clients against the local queue and list what they sent
 	$(BIN)/python -m pytest tests/official -rP
@@ -36,8 +36,9 @@ official: $(VENV)/.developer node_modules/.installed ## Run fal's own clients ag
 sim: $(VENV)/.developer ## Play SEEDS nights that go wrong on a virtual clock (default 300), or replay one with SEED=
 	cd tests && PYTHONPATH=.. ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300) --first $(or $(FIRST),0))
 
-sim-long: ## The same for a long evening: SEEDS=10000
+sim-long: ## The same for a long evening: SEEDS=10000, and a crash before every effect of EVERY=30 of them
 	$(MAKE) sim SEEDS=$(or $(SEEDS),10000)
+	cd tests && PYTHONPATH=.. ../$(BIN)/python -m simulation --every-effect --seeds $(or $(EVERY),30)
 
 crash: $(VENV)/.developer ## Kill a real run KILLS times (default 20) and at every commit; cut the power at every effect
 	$(BIN)/python tests/kill_loop.py --kills $(or $(KILLS),20)

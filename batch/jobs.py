@@ -111,6 +111,8 @@ class Attempt:
 
     `body` is exactly what is sent. `submitting_at` was committed before the POST, with fal's clock minus ours where an
     answer had told it; `closed_at` is when the POST could at the latest still have been open (None while it is).
+    `over_at_fal` is a moment by fal's own clock at which it was over, whatever ours said: None until fal answered a
+    question about it.
     `request_id` is also set when a damaged answer carried one: the attempt is then in doubt all the same.
     """
 
@@ -126,6 +128,7 @@ class Attempt:
     submitting_at: float
     clock_offset_s: float | None = None
     closed_at: float | None = None
+    over_at_fal: float | None = None
     request_id: str | None = None
 
 

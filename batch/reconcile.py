@@ -43,6 +43,8 @@ __all__ = [
     "Verdict",
     "judge",
     "proof_due_at",
+    "proof_due_at_fal",
+    "shown_at_fal",
 ]
 
 SKEW_S = 120.0
@@ -61,6 +63,11 @@ class Known(NamedTuple):
 
     attempt_id: int
     submitted_at: float
+
+
+_Numbered = tuple[int, float, float]
+"""A known request in the history: its attempt's id, fal's clock minus ours at its submit, and when it was sent (fal's
+clock)."""
 
 
 class Finding(enum.Enum):
@@ -82,9 +89,22 @@ class Verdict:
 
 
 def proof_due_at(attempt: Attempt, history_delay_s: float) -> float:
-    """From when on its absence can be proved: it started by the first limit or never, and ended by the second."""
+    """From when on (by our clock of then) its absence can be proved: it started by the first limit or never, and ended
+    by the second."""
     assert attempt.closed_at is not None, "an attempt in doubt has a time when its POST was over"
     return attempt.closed_at + attempt.start_timeout_s + attempt.run_timeout_s + history_delay_s
+
+
+def shown_at_fal(attempt: Attempt, history_delay_s: float) -> float | None:
+    """From when on, by fal's clock, the history shows the attempt's request, if fal took it; None until fal has told a
+    time at which its POST was over."""
+    return None if attempt.over_at_fal is None else attempt.over_at_fal + history_delay_s
+
+
+def proof_due_at_fal(attempt: Attempt, history_delay_s: float) -> float | None:
+    """`proof_due_at` by fal's clock alone: later than that one, and right whatever our clock said."""
+    over = attempt.over_at_fal
+    return None if over is None else over + attempt.start_timeout_s + attempt.run_timeout_s + history_delay_s
 
 
 def judge(
@@ -120,11 +140,12 @@ def judge(
     strangers = sorted((r for r in requests if r.request_id not in known), key=lambda r: (r.sent_at, r.request_id))
     ours = sorted((known[r.request_id].submitted_at, r.sent_at) for r in requests if r.request_id in known)
     by_number = sorted(
-        (known[r.request_id].attempt_id, r.sent_at - known[r.request_id].submitted_at)
+        (known[r.request_id].attempt_id, r.sent_at - known[r.request_id].submitted_at, r.sent_at)
         for r in requests
         if r.request_id in known
     )
     everyone = [*attempts, *given_up]
+    now_at_fal = asked_at + clock_offset_s
     controls = {a.id: _control(a, ours) for a in everyone}
     windows = {a.id: _window(a, controls[a.id], clock_offset_s) for a in everyone}
     found: dict[int, PastRequest] = {}
@@ -132,7 +153,7 @@ def judge(
     for group in (attempts, given_up):
         found |= _match(group, left, file_fields=file_fields, windows=windows)
         left = _untaken(left, found)
-    late = [a for a in everyone if a.id not in found and asked_at >= _shown_by(a, history_delay_s)]
+    late = [a for a in everyone if a.id not in found and _must_show(a, asked_at, now_at_fal, history_delay_s)]
     late = [a for a in late if seed_field is not None and _is_fingerprint(a, seed_field, seed_range)]
     found |= _match_by_fingerprint(late, left, everyone, file_fields)
     left = _untaken(left, found)
@@ -147,6 +168,11 @@ def judge(
             continue
         start, end = windows[attempt.id]
         offset = _offset_then(attempt, by_number, clock_offset_s)
+        has_control = controls[attempt.id] is not None
+        if offset is None and attempt.over_at_fal is not None:  # nothing tells what our clock was worth: fal's alone
+            start = _sent_before(attempt, by_number, asked_from + clock_offset_s)
+            end = attempt.over_at_fal + SKEW_S
+            has_control = any(abs(sent_at - attempt.over_at_fal) <= CONTROL_HOURS_S for _, _, sent_at in by_number)
         doubt = _doubt_of_absence(
             is_hidden=any(start <= sent_at <= end for sent_at in hidden_at),
             is_shown=_may_be_among(
@@ -156,9 +182,9 @@ def judge(
                 seed_field,
                 seed_range,
             ),
-            is_due=_is_due(attempt, offset, asked_at + clock_offset_s, history_delay_s),
+            is_due=_is_due(attempt, offset, now_at_fal, history_delay_s),
             is_covered=_is_covered(attempt, by_number, asked_from, asked_until, asked_at),
-            has_control=controls[attempt.id] is not None,
+            has_control=has_control,
             is_old=asked_at - attempt.submitting_at > HISTORY_KEPT_S,
         )
         finding = Finding.UNKNOWN if doubt else Finding.ABSENT
@@ -172,10 +198,12 @@ def _untaken(strangers: Sequence[PastRequest], found: Mapping[int, PastRequest])
     return [request for request in strangers if request.request_id not in taken]
 
 
-def _shown_by(attempt: Attempt, history_delay_s: float) -> float:
-    """From when on (by our clock) the history shows the attempt's request, if fal took it; with the skew's room."""
+def _must_show(attempt: Attempt, asked_at: float, now_at_fal: float, history_delay_s: float) -> bool:
+    """Whether the history shows the attempt's request by now, if fal took it: by our clock with the skew's room, or by
+    fal's."""
     assert attempt.closed_at is not None, "an attempt in doubt has a time when its POST was over"
-    return attempt.closed_at + history_delay_s + SKEW_S
+    shown_at = shown_at_fal(attempt, history_delay_s)
+    return asked_at >= attempt.closed_at + history_delay_s + SKEW_S or (shown_at is not None and now_at_fal >= shown_at)
 
 
 def _match_by_fingerprint(
@@ -262,14 +290,21 @@ def _doubt_of_absence(
     return None
 
 
-def _offset_then(attempt: Attempt, by_number: Sequence[tuple[int, float]], clock_offset_s: float) -> float | None:
+def _sent_before(attempt: Attempt, by_number: Sequence[_Numbered], asked_from_at_fal: float) -> float:
+    """A moment by fal's clock before which the attempt was not sent: attempts are numbered in the order of their
+    submits."""
+    sent_at = [sent_at for id, _, sent_at in by_number if id < attempt.id]
+    return max(sent_at) - SKEW_S if sent_at else asked_from_at_fal
+
+
+def _offset_then(attempt: Attempt, by_number: Sequence[_Numbered], clock_offset_s: float) -> float | None:
     """fal's clock minus ours when the attempt was submitted; None where nothing tells it for certain.
 
     Attempts are numbered in the order of their submits, whatever our clock said. So the clock was the same if the last
     known request before it and the first one after it say so; for one that is missing there is what fal's Date told
     before the claim, and what it tells now.
     """
-    place = bisect.bisect(by_number, (attempt.id, -math.inf))
+    place = bisect.bisect(by_number, (attempt.id, -math.inf, -math.inf))
     before = by_number[place - 1][1] if place else attempt.clock_offset_s
     after = by_number[place][1] if place < len(by_number) else clock_offset_s
     if before is None or abs(before - after) > SKEW_S:
@@ -277,13 +312,19 @@ def _offset_then(attempt: Attempt, by_number: Sequence[tuple[int, float]], clock
     return max(before, after)
 
 
-def _is_due(attempt: Attempt, offset_s: float | None, asked_at_fal: float, history_delay_s: float) -> bool | None:
-    """Whether, by fal's clock, the attempt can start and run no more and the history has had its delay."""
-    return None if offset_s is None else asked_at_fal >= proof_due_at(attempt, history_delay_s) + offset_s
+def _is_due(attempt: Attempt, offset_s: float | None, now_at_fal: float, history_delay_s: float) -> bool | None:
+    """Whether, by fal's clock, the attempt can start and run no more and the history has had its delay; None where
+    nothing tells."""
+    due_at = (
+        proof_due_at_fal(attempt, history_delay_s)
+        if offset_s is None
+        else proof_due_at(attempt, history_delay_s) + offset_s
+    )
+    return None if due_at is None else now_at_fal >= due_at
 
 
 def _is_covered(
-    attempt: Attempt, by_number: Sequence[tuple[int, float]], asked_from: float, asked_until: float, asked_at: float
+    attempt: Attempt, by_number: Sequence[_Numbered], asked_from: float, asked_until: float, asked_at: float
 ) -> bool:
     """Whether the answer reaches to the attempt by fal's own time, not by a clock of ours that may have been hours off:
     it shows requests that were submitted earlier and later, or goes more than a day back, and up to now."""

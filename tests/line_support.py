@@ -535,6 +535,7 @@ class World:
         self.folder = folder
         self.state = folder / "state"
         self.wall = EPOCH
+        self.skew = 0.0  # our clock minus the world's (which is fal's)
         self.free_bytes = 100 * 2**30  # on the disk of the outputs
         self.checks_files = True  # after every life; not where a test has spoilt them
         self.wire = Wire(self.now)
@@ -547,8 +548,12 @@ class World:
         (folder / "picture.jpg").write_bytes(picture())
 
     def now(self) -> float:
-        """The wall clock of everything in this world."""
+        """The wall clock of everything in this world but the program."""
         return self.wall if self._started_at is None else self.wall + anyio.current_time() - self._started_at
+
+    def our_time(self) -> float:
+        """The wall clock of the program's machine."""
+        return self.now() + self.skew
 
     def sheet(self, all_shots: Sequence[Shot], name: str = "shots.csv") -> Path:
         """Write the sheet that wants these shots."""
@@ -655,13 +660,15 @@ class World:
         give_up: bool = False,
         shared: bool = False,
         retry: Sequence[str] | None = None,
+        clock_step: tuple[float, float] | None = None,
         **flags: Any,
     ) -> Ran | None:
         """One life of the program: sheet, plan, run, end. None when it crashed.
 
         With `give_up` what is in doubt is submitted again, with `retry` the failed jobs of these rows (of all where
         none is named) and nothing else; with `cancel` it is the command that calls rows off (all where none is named;
-        with `shared` also jobs that others want).
+        with `shared` also jobs that others want). `clock_step` sets our clock in the middle: after so many seconds, by
+        so many.
         `flags` are the command's (`limit="2"`). With `faults_go_on` the n-th call is the n-th of all lives and not of
         this one.
         """
@@ -675,12 +682,22 @@ class World:
         try:
             with (
                 open_ledger(
-                    settings.state, queue_url=queue_url, command="test", clock=self.now, unpriced_micros=price
+                    settings.state, queue_url=queue_url, command="test", clock=self.our_time, unpriced_micros=price
                 ) as opened,
-                _watched_ledger(opened, effects, self.now) as ledger,
+                _watched_ledger(opened, effects, self.our_time) as ledger,
             ):
                 ran = await self._lived(
-                    queue, wanted, ledger, settings, effects, interrupt_after, cancel, shared, give_up, retry
+                    queue,
+                    wanted,
+                    ledger,
+                    settings,
+                    effects,
+                    interrupt_after,
+                    cancel,
+                    shared,
+                    give_up,
+                    retry,
+                    clock_step,
                 )
         except BaseExceptionGroup as group:
             if group.split(Crash)[1] is not None:
@@ -705,6 +722,7 @@ class World:
         shared: bool,
         give_up: bool,
         retry: Sequence[str] | None,
+        clock_step: tuple[float, float] | None,
     ) -> Ran:
         from batch.scheduler import StopKind
 
@@ -730,6 +748,11 @@ class World:
             await anyio.sleep(interrupt_after)
             ready[0].interrupt(StopKind.INTERRUPTED, "SIGINT")
 
+        async def step_the_clock() -> None:
+            assert clock_step is not None
+            await anyio.sleep(clock_step[0])
+            self.skew += clock_step[1]
+
         async def run_blocking(func: Callable[..., Any], *args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
             effects.check()
@@ -739,6 +762,8 @@ class World:
         async with anyio.create_task_group() as tasks:
             if interrupt_after is not None:
                 tasks.start_soon(interrupt)
+            if clock_step is not None:
+                tasks.start_soon(step_the_clock)
             ending = await run_line(
                 settings=settings,
                 ledger=ledger,
@@ -747,7 +772,7 @@ class World:
                 submit_transport=self.wire,
                 transport=self.wire,
                 media_transport=self.wire,
-                clock=self.now,
+                clock=self.our_time,
                 rng=random.Random(self._seed),
                 run_blocking=run_blocking,
                 free_bytes=lambda: self.free_bytes,

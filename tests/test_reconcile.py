@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batch.jobs import Attempt, PastRequest, derived_seed
-from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Known, Verdict, judge, proof_due_at
+from batch.reconcile import CONTROL_HOURS_S, SKEW_S, Finding, Known, Verdict, judge, proof_due_at, proof_due_at_fal
 
 NOON = 1_800_000_000.0
 OPEN_S = 10.0  # how long the POSTs here were open
@@ -413,6 +413,63 @@ def test_without_a_word_on_our_clock_before_the_submit_nothing_is_proved() -> No
     assert finding(attempt(), CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"
     set_since = replace(attempt(), clock_offset_s=10800.0)
     assert finding(set_since, CONTROL, known_number=2, before_s=26 * 3600.0) == "unknown"
+
+
+# --- fal's clock alone, where nothing tells what ours was worth ---
+
+OVER = NOON + 30.0
+"""By fal's clock the POST was over then: an answer that came after it said so."""
+
+
+def unclocked(body: Mapping[str, Any] = BODY) -> Attempt:
+    return replace(attempt(body=body, at=NOON + 7200.0), over_at_fal=OVER)
+
+
+def by_fal(one: Attempt, *history: PastRequest, after_s: float = 0.0, **names: Any) -> str:
+    """The finding at so many seconds after the proof is due by fal's clock."""
+    due = proof_due_at_fal(one, DELAY_S)
+    assert due == OVER + 3600.0 + 1800.0 + DELAY_S
+    return finding(one, *history, asked_at=due + after_s, known_number=2, before_s=26 * 3600.0, **names)
+
+
+def test_by_fals_clock_alone_it_is_absent_once_both_times_and_the_delay_are_over() -> None:
+    assert by_fal(unclocked(), CONTROL) == "absent"
+    assert by_fal(unclocked(), CONTROL, after_s=-1.0) == "unknown"
+
+
+def test_by_fals_clock_alone_the_control_is_near_the_moment_it_was_over() -> None:
+    far = past("control", {"prompt": "another of ours"}, at=OVER + CONTROL_HOURS_S + 1)
+    assert by_fal(unclocked(), far) == "unknown"
+
+
+@pytest.mark.parametrize(("sent_at", "expected"), [(OVER - 8 * 3600.0, "unknown"), (OVER + SKEW_S + 1, "absent")])
+def test_by_fals_clock_alone_every_hidden_input_until_then_may_be_its_own(sent_at: float, expected: str) -> None:
+    assert by_fal(unclocked(), CONTROL, past("hidden", None, at=sent_at)) == expected
+
+
+def test_by_fals_clock_alone_a_hidden_input_from_before_an_earlier_submit_is_not() -> None:
+    earlier, hidden = past("earlier", {"prompt": "older"}, at=NOON - 600), past("hidden", None, at=NOON - 900)
+    one = unclocked()
+    (verdict,) = judge(
+        [one],
+        [earlier, hidden, CONTROL],
+        known={"earlier": Known(0, NOON - 600), "control": Known(2, NOON + 300 + 7200)},
+        file_fields=frozenset(),
+        seed_field="seed",
+        seed_range=SEEDS,
+        asked_from=NOON - 26 * 3600.0,
+        asked_until=NOON + 26 * 3600.0,
+        asked_at=OVER + 6000.0,
+        history_delay_s=DELAY_S,
+    ).__iter__()
+    assert verdict.finding is Finding.ABSENT
+
+
+def test_a_fingerprint_of_another_time_waits_by_fals_clock_where_ours_is_behind() -> None:
+    one = replace(fingerprinted(at=NOON + 7200.0), over_at_fal=OVER)
+    there = past("r1", one.body, at=NOON)
+    assert found(one, there, asked_at=OVER + DELAY_S - 1) is None
+    assert found(one, there, asked_at=OVER + DELAY_S) == "r1"
 
 
 # --- a seed that we derived: a fingerprint ---

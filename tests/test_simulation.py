@@ -1,11 +1,11 @@
-"""A hundred nights that went wrong; `make sim` plays more of them."""
+"""A hundred nights that went wrong, and those that once showed a fault; `make sim` plays more of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from simulation import drawn, played
+from simulation import drawn, every_effect, played
 
 
 @pytest.mark.parametrize("first", range(0, 100, 10))
@@ -17,10 +17,25 @@ def test_ten_nights_pay_nothing_twice_and_lose_nothing(tmp_path: Path, first: in
         played(drawn(seed), folder)
 
 
+@pytest.mark.parametrize("seed", [8, 278, 342, 392])
+def test_a_clock_that_was_set_leaves_nothing_in_doubt_for_ever(tmp_path: Path, seed: int) -> None:
+    played(drawn(seed), tmp_path)
+
+
+def test_a_crash_before_every_effect_of_a_first_life(tmp_path: Path) -> None:
+    night = drawn(2)
+    effects = every_effect(night)
+    assert len(effects) > 60
+    for effect in effects[:: max(1, len(effects) // 20)]:
+        folder = tmp_path / str(effect)
+        folder.mkdir()
+        played(night, folder, crash_before=effect)
+
+
 def test_a_seed_replays_to_the_letter(tmp_path: Path) -> None:
     nights = []
     for name in ("once", "again"):
         (tmp_path / name).mkdir()
-        ran = played(drawn(3), tmp_path / name)
-        nights.append((ran.table, ran.cost, ran.calls, ran.took_s, ran.sent_at))
+        ended = played(drawn(3), tmp_path / name)
+        nights.append([(ran.table, ran.cost, ran.calls, ran.took_s, ran.sent_at) for ran in ended.values()])
     assert nights[0] == nights[1]

@@ -158,9 +158,11 @@ class Wire:
     def note_date(self, headers: Mapping[str, str]) -> None:
         """Learns fal's clock from an answer's Date: whole seconds, so an offset within one second is noise."""
         theirs = parsed_http_date(headers.get("date"))
-        if theirs is not None and abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX:
+        if theirs is None:
+            return
+        self.knows_clock = abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX
+        if self.knows_clock:
             self.clock_offset_s = float(round(theirs - self.clock()))
-            self.knows_clock = True
 
     def safe(self, text: str) -> str:
         """The text without the key or a half of it, whoever wrote it in there."""

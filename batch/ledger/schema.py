@@ -183,6 +183,11 @@ ALTER TABLE job ADD COLUMN gone_at REAL               -- since when, by fal's cl
   CHECK (gone_at IS NULL OR state != 'planned');
 """
 
+_OVER_AT_FAL = """
+ALTER TABLE attempt ADD COLUMN over_at_fal REAL  -- by fal's clock: its POST was over then, whatever ours said
+  CHECK (over_at_fal IS NULL OR closed_at IS NOT NULL);
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -190,6 +195,7 @@ _MIGRATIONS = (
     ("0004_wanting", _WANTING),
     ("0005_wishes", _WISHES),
     ("0006_gone", _GONE),
+    ("0007_over_at_fal", _OVER_AT_FAL),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

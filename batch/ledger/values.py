@@ -326,6 +326,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         submitting_at=row["submitting_at"],
         clock_offset_s=row["clock_offset_s"],
         closed_at=row["closed_at"],
+        over_at_fal=row["over_at_fal"],
         request_id=row["request_id"],
     )
 

@@ -388,6 +388,14 @@ class Ledger(Steps):
             "UPDATE attempt SET closed_at = ? WHERE id = ? AND closed_at < ?", (closed_at, attempt.id, closed_at)
         )
 
+    def over(self, attempts: Iterable[Attempt], at_fal: float) -> None:
+        """fal answered at `at_fal`, by its own clock, and their POSTs were over by then. The first answer counts."""
+        with self._transaction():
+            for attempt in attempts:
+                self._db.execute(
+                    "UPDATE attempt SET over_at_fal = ? WHERE id = ? AND over_at_fal IS NULL", (at_fal, attempt.id)
+                )
+
     # --- following ---
 
     def seen(self, job_id: int, fal_status: str) -> None:

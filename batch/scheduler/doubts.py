@@ -94,9 +94,21 @@ class Doubts:
         """The next time at which the history can say more about the attempt than it has; None when it has said all."""
         assert attempt.closed_at is not None
         judged_at = self._judged_at.get(attempt.id, -math.inf)
-        proof = reconcile.proof_due_at(attempt, self._options.history_delay_s) + DATE_NOISE_S
-        moments = (attempt.closed_at + self._shows_in_s, proof)
+        delay_s = self._options.history_delay_s
+        proof = reconcile.proof_due_at(attempt, delay_s) + DATE_NOISE_S
+        moments = [attempt.closed_at + self._shows_in_s, proof]
+        if attempt.over_at_fal is not None and not self._is_clock_trusted(attempt):
+            by_fal = (reconcile.shown_at_fal(attempt, delay_s), reconcile.proof_due_at_fal(attempt, delay_s))
+            moments = [moment - self._fal.clock_offset_s + DATE_NOISE_S for moment in by_fal if moment is not None]
         return next((moment for moment in moments if moment > judged_at), None)
+
+    def _is_clock_trusted(self, attempt: Attempt) -> bool:
+        """Whether our clock was worth at the submit what it is worth now, as far as the attempt itself tells."""
+        then, now = attempt.clock_offset_s, self._fal.clock_offset_s
+        if then is None or abs(then - now) > reconcile.SKEW_S:
+            return False
+        assert attempt.closed_at is not None and attempt.over_at_fal is not None
+        return attempt.closed_at + now <= attempt.over_at_fal + reconcile.SKEW_S
 
     async def watch(self) -> None:
         """Ask again and again while anything is in doubt: soon, then ever more rarely, and when it can say more."""
@@ -183,6 +195,7 @@ class Doubts:
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
             history, asked_from, asked_until = await self._history(attempts, asked_at)
+        attempts = self._noted_as_over(attempts)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         everyone = [*attempts, *self._neighbours(attempts)]
         sought = {attempt.id for attempt in self._ledger.sought()}
@@ -208,6 +221,15 @@ class Doubts:
             else:
                 self._write_down(verdict)
 
+    def _noted_as_over(self, attempts: list[Attempt]) -> list[Attempt]:
+        """fal has answered after their POSTs were over: by its clock they were over by now."""
+        offset = self._fal.told_clock_offset_s
+        if offset is None:
+            return attempts
+        now_at_fal = self._clock() + offset + DATE_NOISE_S
+        self._ledger.over([attempt for attempt in attempts if attempt.over_at_fal is None], now_at_fal)
+        return [a if a.over_at_fal is not None else replace(a, over_at_fal=now_at_fal) for a in attempts]
+
     async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float, float]:
         """The endpoint's requests around the attempts, from when and to when (our clock). What is ours already is kept
         without its input, so that a night's history fits into memory."""
@@ -215,6 +237,8 @@ class Doubts:
         start = max(first.submitting_at, asked_at - reconcile.HISTORY_KEPT_S) - reconcile.HISTORY_BEFORE_S
         if not self._ledger.has_accepted_before(first, start):
             start = first.submitting_at - reconcile.CLOCK_WRONG_BY_S_MAX
+        over = [attempt.over_at_fal for attempt in attempts if attempt.over_at_fal is not None]
+        start = min([start, *(at_fal - self._fal.clock_offset_s - reconcile.HISTORY_BEFORE_S for at_fal in over)])
         latest = max(attempt.closed_at or attempt.submitting_at for attempt in attempts)
         end = min(asked_at + 1.0, latest + reconcile.CLOCK_WRONG_BY_S_MAX)
         offset = self._fal.clock_offset_s
