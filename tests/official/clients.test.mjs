@@ -118,6 +118,48 @@ suite("@fal-ai/client", { concurrency: true, timeout: PATIENCE_MS }, () => {
     assert.ok(updates.every((update) => !update.logs));
   });
 
+  test("subscribe by streaming is told every line of the logs once", async () => {
+    const updates = [];
+    const { data, requestId } = await fal.subscribe(ENDPOINT, {
+      input: input(),
+      mode: "streaming",
+      logs: true,
+      onQueueUpdate: (update) => updates.push(structuredClone(update)),
+    });
+    await isVideo(data);
+    assert.equal(updates.at(-1).status, "COMPLETED");
+    const whole = await fal.queue.status(ENDPOINT, { requestId, logs: true });
+    assert.ok(whole.logs.length > 0);
+    assert.deepEqual(updates.at(-1).logs, whole.logs);
+  });
+
+  test("a status stream goes from the queue to the end and closes", async () => {
+    const { request_id } = await fal.queue.submit(ENDPOINT, { input: input() });
+    const stream = await fal.queue.streamStatus(ENDPOINT, { requestId: request_id, logs: true });
+    const seen = [];
+    for await (const update of stream) {
+      seen.push(update);
+      assert.equal(update.request_id, request_id);
+      assert.ok(update.response_url.endsWith(request_id));
+    }
+    assert.equal((await stream.done()).status, "COMPLETED");
+    assert.deepEqual(seen.at(-1).status, "COMPLETED");
+    assert.ok(seen.at(-1).metrics.inference_time > 0);
+  });
+
+  test("a status stream of a finished request says so at once", async () => {
+    const requestId = await completed(await fal.queue.submit(ENDPOINT, { input: input() }));
+    const stream = await fal.queue.streamStatus(ENDPOINT, { requestId });
+    assert.equal((await stream.done()).status, "COMPLETED");
+  });
+
+  test("a status stream of an unknown request is an ApiError 404", async () => {
+    const stream = await fal.queue.streamStatus(ENDPOINT, { requestId: UNKNOWN });
+    const error = await refusal(stream.done());
+    assert.ok(error instanceof ApiError);
+    assert.deepEqual([error.status, error.body], [404, { status: "NOT_FOUND" }]);
+  });
+
   // --- the queue, call by call ---
 
   test("queue.submit answers with the id and the place in the queue", async () => {
@@ -218,6 +260,12 @@ suite("@fal-ai/client", { concurrency: true, timeout: PATIENCE_MS }, () => {
     assert.deepEqual([error.status, error.timeoutType, error.isUserTimeout], [504, "user", true]);
   });
 
+  test("run answers with the output", async () => {
+    const { data, requestId } = await fal.run(ENDPOINT, { input: input({ seed: 23 }) });
+    assert.equal(data.seed, 23);
+    assert.deepEqual((await fal.queue.result(ENDPOINT, { requestId })).data, data);
+  });
+
   // --- errors ---
 
   test("a refused input is a ValidationError with the details of its fields", async () => {
@@ -252,6 +300,13 @@ suite("@fal-ai/client", { concurrency: true, timeout: PATIENCE_MS }, () => {
     assert.ok(url.endsWith("street.jpg"));
   });
 
+  test("storage.upload of a file above 90 MiB, in parts", async () => {
+    const large = Buffer.alloc(95 * 1024 * 1024, photograph);
+    const url = await fal.storage.upload(new File([large], "large.bin", { type: "application/x-large" }));
+    const { type, bytes } = await look(url);
+    assert.deepEqual([type, sha256(bytes)], ["application/x-large", sha256(large)]);
+  });
+
   test("a Blob inside the input is uploaded by itself", async () => {
     const image_url = new Blob([photograph], { type: "image/jpeg" });
     const { data } = await fal.subscribe(ENDPOINT, { input: input({ image_url }), pollInterval: 50 });
@@ -264,6 +319,24 @@ suite("@fal-ai/client", { concurrency: true, timeout: PATIENCE_MS }, () => {
   });
 
   // --- other ways to the queue ---
+
+  test("through proxyUrl: upload, subscribe by polling and by streaming, run", async () => {
+    const proxied = createFalClient({
+      credentials: "someone:secret",
+      proxyUrl: { url: `${QUEUE}/api/fal/proxy`, when: "always" },
+    });
+    const image_url = await proxied.storage.upload(file());
+    assert.ok(image_url.startsWith(QUEUE));
+    for (const options of [{ pollInterval: 50 }, { mode: "streaming" }]) {
+      const { data, requestId } = await proxied.subscribe(ENDPOINT, { input: input({ image_url }), ...options });
+      assert.ok(requestId);
+      await isVideo(data);
+    }
+    await isVideo((await proxied.run(ENDPOINT, { input: input({ image_url }) })).data);
+    const { request_id } = await proxied.queue.submit(ENDPOINT, { input: input() });
+    await refusal(proxied.queue.cancel(ENDPOINT, { requestId: UNKNOWN }));
+    await completed({ request_id });
+  });
 
   test("through a fetch of one's own, raw uploads and all", async () => {
     const targets = [];

@@ -48,10 +48,7 @@ class Call:
     @property
     def pattern(self) -> str:
         """Method and path, with names for what differs from call to call."""
-        target = self.target
-        for part, name in _PARTS:
-            target = part.sub(name, target)
-        return f"{self.method} {target}"
+        return f"{self.method} {_pattern(self.target)}"
 
 
 @dataclass(kw_only=True)
@@ -130,8 +127,15 @@ def table(calls: list[Call]) -> str:
         for name in sorted(set(counts) - OF_THE_LIBRARY):
             values = {_value(name, value) for call in kinds[pattern] for key, value in call.headers if key == name}
             some = " (some)" if counts[name] < len(kinds[pattern]) else ""
-            lines.append(f"    {name}: {' | '.join(sorted(values))}{some}")
+            between = "\n" + " " * 8 if name == "x-fal-target-url" else " | "
+            lines.append(f"    {name}: {between.join(sorted(values))}{some}")
     return "\n".join(lines) + "\n"
+
+
+def _pattern(target: str) -> str:
+    for part, name in _PARTS:
+        target = part.sub(name, target)
+    return target
 
 
 def _value(name: str, value: str) -> str:
@@ -140,6 +144,8 @@ def _value(name: str, value: str) -> str:
         return value.split(" ")[0] + " …"
     if name == "content-type":
         return value if value == "application/json" else "the file's"
+    if name == "x-fal-target-url":
+        return _pattern(value)
     if name == "accept-encoding":
         return value if value == "identity" else "…"
     return value if name in SHOWN else "…"

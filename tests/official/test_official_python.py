@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.metadata
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import fal_client
 import httpx
 import pytest
-from clients import asked, deliveries, frames_in, look, pointed_at
+from clients import AGENT, asked, deliveries, frames_in, look, pointed_at
 from local_support import ENDPOINT, data_uri, picture
 from PIL import Image
 from relay import Relay, relayed, table
@@ -142,6 +143,16 @@ def test_a_submit_is_accepted_once(fal: Fal, queue: str) -> None:
     assert look(f"{queue}/local/accepted").json()["accepted"] == before + 1
 
 
+def test_run_answers_with_the_output(fal: Fal) -> None:
+    result = fal.wait(fal.client.run(ENDPOINT, asked(seed=13)))
+    assert result["seed"] == 13
+    assert frames_in(result) == 49
+
+
+def test_run_raises_the_refusal_of_the_model(fal: Fal) -> None:
+    assert fal.refused(fal.client.run, ENDPOINT, asked(duration="13")).status_code == 422
+
+
 def test_a_webhook_is_called_with_the_output(fal: Fal) -> None:
     with deliveries() as (url, arrived):
         handle = fal.wait(fal.client.submit(ENDPOINT, asked(seed=14), webhook_url=f"{url}/hook?job=1&k=a b"))
@@ -238,6 +249,17 @@ def test_bytes_are_uploaded_with_a_name_and_a_lifetime(fal: Fal) -> None:
     )
     url = fal.wait(fal.client.upload(b"some bytes", "text/plain", file_name="notes.txt", lifecycle=lifecycle))
     assert look(url).content == b"some bytes"
+
+
+def test_a_large_file_is_uploaded_in_parts(fal: Fal, large: Path, relay: Relay) -> None:
+    before = len(relay.calls)
+    url = fal.wait(fal.client.upload_file(large))
+    assert sum("/multipart/" in call.target for call in relay.calls[before:]) == 12 + 1  # parts of 10 MiB, the end
+    with httpx.stream("GET", url, headers=AGENT) as answer, large.open("rb") as file:
+        digest = hashlib.sha256()
+        for piece in answer.iter_bytes():
+            digest.update(piece)
+        assert digest.hexdigest() == hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def test_the_dead_repository_is_refused_as_at_fal(fal: Fal) -> None:
