@@ -44,6 +44,7 @@ from batch.ledger import CampaignTotals, Ledger, open_ledger
 from batch.ledger.schema import LEDGER_NAME, migrate
 from batch.line import run_line
 from batch.local import LocalQueue, open_queue
+from batch.local.answers import Piece
 from batch.run import exit_code
 from batch.settings import Settings, load_settings
 from batch.states import State
@@ -630,8 +631,8 @@ class World:
     async def queue(self) -> AsyncIterator[LocalQueue]:
         """The local queue of this world, opened where it was left."""
 
-        def render(wanted: Mapping[str, Any], _picture: bytes, out: Path) -> None:
-            out.write_bytes(clip_of(wanted["prompt"]))
+        def render(piece: Piece, _pictures: tuple[bytes, ...], out: Path) -> None:
+            out.write_bytes(clip_of(piece.request["prompt"]))
 
         async with open_queue(
             state=self.folder / "queue",

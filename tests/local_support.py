@@ -20,6 +20,7 @@ import trio.testing
 from PIL import Image, ImageDraw
 
 from batch.local import FaultPlan, LocalQueue, open_queue, parsed_plan
+from batch.local.answers import Piece
 
 ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
 APP = "fal-ai/bytedance"
@@ -71,7 +72,7 @@ def hits(of: FaultPlan, group: str, count: int = 400) -> list[str | None]:
     return [None if strike is None else strike.fault.kind.name for strike in strikes]
 
 
-def stub_render(_request: Mapping[str, Any], _picture: bytes, out: Path) -> None:
+def stub_render(_piece: Piece, _pictures: tuple[bytes, ...], out: Path) -> None:
     """Takes the renderer's place where a test is not about pictures."""
     out.write_bytes(b"a ready-made clip")
 

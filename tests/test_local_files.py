@@ -235,8 +235,8 @@ def test_an_unknown_file_is_not_found(tmp_path: Path) -> None:
 def test_an_uploaded_picture_can_be_sent_as_input(tmp_path: Path) -> None:
     seen: list[bytes] = []
 
-    def render(_request: object, content: bytes, out: Path) -> None:
-        seen.append(content)
+    def render(_piece: object, pictures: tuple[bytes, ...], out: Path) -> None:
+        seen.extend(pictures)
         out.write_bytes(b"clip")
 
     async def test() -> None:

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from local_support import BASE, ENDPOINT, EPOCH, Local, local_queue, on_virtual_clock, wanted
 
+from batch.local.answers import Piece
+
 CALL = "/v1/models/requests/by-endpoint"
 
 
@@ -174,8 +176,8 @@ def test_only_requests_of_that_endpoint_are_told(tmp_path: Path) -> None:
 
 
 def test_status_picks_by_the_results_code(tmp_path: Path) -> None:
-    def render(request: dict[str, Any], _picture: bytes, out: Path) -> None:
-        if request["seed"] == 3:
+    def render(piece: Piece, _pictures: tuple[bytes, ...], out: Path) -> None:
+        if piece.seed == 3:
             raise RuntimeError("a fault of the model")
         out.write_bytes(b"clip")
 

@@ -14,7 +14,9 @@ from local_support import ENDPOINT, encoded, picture
 from PIL import Image, ImageDraw
 
 from batch.endpoints import load
-from batch.local.images import BadImage, backdrop, picture_size
+from batch.local.answers import Piece, answer_of
+from batch.local.drawn import drawn
+from batch.local.images import BadImage, picture_size
 from batch.local.render import Renderer
 from batch.local.shape import billable_units, frame_count, frame_shape
 
@@ -42,6 +44,14 @@ FRAMES = {
 }
 
 
+SEEDANCE = load(ENDPOINT)
+
+
+def piece_of(request: dict[str, Any], content: bytes) -> Piece:
+    [piece] = answer_of(SEEDANCE, request, picture_size(content)).pieces
+    return piece
+
+
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
     return Renderer()
@@ -51,9 +61,11 @@ def renderer() -> Renderer:
 def clip(renderer: Renderer, tmp_path: Path) -> Any:
     """Renders, and gives the path of the clip."""
 
-    def make(content: bytes, prompt: str = "", name: str = "clip.mp4", **fields: Any) -> Path:
+    def make(
+        content: bytes, prompt: str = "", name: str = "clip.mp4", *, end: bytes | None = None, **fields: Any
+    ) -> Path:
         request = {"resolution": "480p", "aspect_ratio": "16:9", "duration": "2", "seed": 7, **fields}
-        renderer({"prompt": prompt, **request}, content, tmp_path / name)
+        renderer(piece_of({"prompt": prompt, **request}, content), (content, *([end] if end else [])), tmp_path / name)
         return tmp_path / name
 
     return make
@@ -158,13 +170,13 @@ def test_every_resolution_and_ratio_has_the_models_frame(
     [((1000, 800), "4:3"), ((512, 512), "1:1"), ((700, 1200), "9:16"), ((1200, 520), "21:9"), ((1600, 900), "16:9")],
 )
 def test_auto_takes_the_nearest_ratio(size: tuple[int, int], ratio: str) -> None:
-    assert frame_shape({"resolution": "480p", "aspect_ratio": "auto"}, size) == FRAMES["480p", ratio]
-    assert frame_shape({"resolution": "480p"}, size) == FRAMES["480p", ratio]
+    assert frame_shape(SEEDANCE, {"resolution": "480p", "aspect_ratio": "auto"}, size) == FRAMES["480p", ratio]
+    assert frame_shape(SEEDANCE, {"resolution": "480p"}, size) == FRAMES["480p", ratio]
 
 
 def test_a_frame_the_table_lacks_keeps_its_ratio() -> None:
-    assert frame_shape({"resolution": "580p", "aspect_ratio": "16:9"}, (640, 480)) == (1024, 576)
-    assert frame_shape({"resolution": "4k", "aspect_ratio": "9:16"}, (640, 480)) == (256, 256)
+    assert frame_shape(SEEDANCE, {"resolution": "580p", "aspect_ratio": "16:9"}, (640, 480)) == (1032, 580)
+    assert frame_shape(SEEDANCE, {"resolution": "4k", "aspect_ratio": "9:16"}, (640, 480)) == (2160, 3840)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +192,12 @@ def test_a_frame_the_table_lacks_keeps_its_ratio() -> None:
     ],
 )
 def test_a_clip_has_one_frame_more_than_its_seconds(fields: dict[str, Any], count: int) -> None:
-    assert frame_count(fields) == count
+    assert frame_count(SEEDANCE, fields) == count
 
 
 def test_units_are_millions_of_tokens() -> None:
-    assert billable_units({"duration": "5"}, (864, 480)) == "0.0486"
-    assert billable_units({"duration": "5", "num_frames": 121}, (864, 480)) == "0.049005"
+    assert billable_units(SEEDANCE, {"duration": "5"}, (864, 480)) == "0.0486"
+    assert billable_units(SEEDANCE, {"duration": "5", "num_frames": 121}, (864, 480)) == "0.049005"
 
 
 def test_the_file_plays_in_a_browser_while_it_loads(clip: Any) -> None:
@@ -202,11 +214,8 @@ def test_the_file_plays_in_a_browser_while_it_loads(clip: Any) -> None:
 
 def test_the_same_input_gives_the_same_bytes(clip: Any, tmp_path: Path) -> None:
     first = clip(picture(), "camera zooms in", "first.mp4").read_bytes()
-    Renderer()(  # with nothing remembered
-        {"prompt": "camera zooms in", "resolution": "480p", "aspect_ratio": "16:9", "duration": "2", "seed": 7},
-        picture(),
-        tmp_path / "second.mp4",
-    )
+    request = {"prompt": "camera zooms in", "resolution": "480p", "aspect_ratio": "16:9", "duration": "2", "seed": 7}
+    Renderer()(piece_of(request, picture()), (picture(),), tmp_path / "second.mp4")  # with nothing remembered
     assert first == (tmp_path / "second.mp4").read_bytes()
 
 
@@ -318,6 +327,36 @@ def test_a_picture_cut_short_cannot_be_loaded(clip: Any) -> None:
     assert refusal.value.kind == "image_load_error"
 
 
-def test_an_endpoint_without_pictures_gets_one_by_its_prompt() -> None:
-    assert backdrop("a lake") == backdrop("a lake") != backdrop("a hill")
-    assert picture_size(backdrop("a lake"), load(ENDPOINT).image_limits) == (640, 480)
+def test_a_picture_cut_short_is_named_by_its_place(clip: Any) -> None:
+    with pytest.raises(BadImage) as refusal:
+        clip(picture(), end=picture()[:1500])
+    assert refusal.value.number == 1
+
+
+def test_a_clip_with_a_last_picture_fades_into_it(clip: Any) -> None:
+    dark, light = (encoded(Image.new("L", (640, 480), level)) for level in (40, 220))
+    means = [without_mark(frame).mean() for frame in frames_of(clip(dark, "camera static", end=light, num_frames=25))]
+    assert means[0] < 60 and means[-1] > 180
+    assert means == sorted(means) and len({round(mean) for mean in means}) > 8
+
+
+def test_a_made_picture_is_another_for_another_prompt_or_seed() -> None:
+    first = drawn("a lake", 1, 640, 480)
+    assert first.tobytes() == drawn("a lake", 1, 640, 480).tobytes()
+    assert first.tobytes() not in (drawn("a hill", 1, 640, 480).tobytes(), drawn("a lake", 2, 640, 480).tobytes())
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a", "word " * 200, "w" * 500, "Ünïcödé – “quotes”", "日本語の文章" * 20, "\n\t ", ""]
+)
+@pytest.mark.parametrize("size", [(1080, 600), (400, 900), (64, 64)])
+def test_any_prompt_is_written_into_the_middle(prompt: str, size: tuple[int, int]) -> None:
+    plain, written = (np.asarray(drawn(text, 3, *size)).astype(int) for text in ("", prompt))
+    # The ground depends on the prompt too, so only the sharp edges of letters are looked for.
+    edges = [np.abs(np.diff(image.mean(axis=2), axis=1)) > 40 for image in (plain, written)]
+    assert not edges[0].any()
+    assert edges[1].any() == bool(prompt.strip())
+    rows, columns = np.nonzero(edges[1])
+    if rows.size and size != (64, 64):
+        assert size[0] * 0.15 < columns.min() and columns.max() < size[0] * 0.85
+        assert size[1] * 0.15 < rows.min() and rows.max() < size[1] * 0.85

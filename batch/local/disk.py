@@ -73,6 +73,12 @@ class Disk:
         """The whole file."""
         return self._path(file_id).read_bytes()
 
+    def take(self, file_id: str) -> bytes:
+        """The whole file, which is gone afterwards."""
+        content = self.read(file_id)
+        self._path(file_id).unlink()
+        return content
+
     def piece(self, file_id: str, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`, at most a mebibyte of them."""
         with self._path(file_id).open("rb") as file:

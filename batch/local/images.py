@@ -7,7 +7,6 @@ is said in fal's own error types. It fetches nothing: it is given the bytes.
 from __future__ import annotations
 
 import io
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,20 +15,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from batch.endpoints import ImageLimits
 
-__all__ = ["BadImage", "backdrop", "open_picture", "picture_size"]
+__all__ = ["BadImage", "first_frame", "open_picture", "picture_size"]
 
 _EXIF_ORIENTATION = 0x0112
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 class BadImage(Exception):
-    """A picture the model refuses: fal's type for it, the words, and the limits."""
+    """A picture the model refuses: fal's type for it, the words, and the limits. `number` says which of several."""
 
     def __init__(self, kind: str, message: str, context: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.context = dict(context or {})
+        self.number = 0
 
 
 def picture_size(content: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
@@ -65,13 +65,17 @@ def open_picture(content: bytes, *, side_needed: int) -> Image.Image:
         raise BadImage("image_load_error", f"Failed to load the image: {exc}") from exc
 
 
-def backdrop(prompt: str) -> bytes:
-    """A picture for an endpoint that takes none: soft colours chosen by the prompt."""
-    chance = random.Random(prompt)
-    corners = Image.new("RGB", (4, 3))
-    corners.putdata([tuple(chance.randrange(30, 226) for _ in range(3)) for _ in range(12)])
+def first_frame(content: bytes) -> bytes:
+    """The first picture of a video, as a file of its own; BadImage when there is none."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(content), "r") as container:
+            frame = next(container.decode(video=0))
+    except (av.FFmpegError, StopIteration, IndexError, ValueError) as exc:
+        raise BadImage("video_load_error", "Failed to load the video: it is damaged or no video at all") from exc
     out = io.BytesIO()
-    corners.resize((640, 480), Image.Resampling.BICUBIC).save(out, "BMP")
+    Image.fromarray(frame.to_ndarray(format="rgb24")).save(out, "BMP")
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ Imports nothing of the project.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 __all__ = ["Call", "absolute", "app_of", "call_of", "file_id_of", "file_path", "is_file", "request_urls"]
 
 _FILES = "/files/b/"
+_FILE = re.compile(rf"{_FILES}[0-9a-f]{{32}}/")
 _NAMESPACES = ("workflows", "comfy")
 _VERBS = ("", "status", "status/stream", "cancel", "response")
 
@@ -75,11 +77,8 @@ def is_file(path: str) -> bool:
 
 def absolute(body: Any, base: str) -> Any:
     """An answer with the host put before every file path in it."""
+    if isinstance(body, str):
+        return base + body if _FILE.match(body) else body
     if isinstance(body, dict):
-        return {
-            name: base + value
-            if name == "url" and isinstance(value, str) and value.startswith(_FILES)
-            else absolute(value, base)
-            for name, value in body.items()
-        }
+        return {name: absolute(value, base) for name, value in body.items()}
     return [absolute(value, base) for value in body] if isinstance(body, list) else body

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from batch.endpoints import Endpoint, built_in, load
+from batch.local.answers import Piece
 from batch.local.bell import Bell
 from batch.local.disk import Disk
 from batch.local.faults import NO_FAULTS, FaultPlan
@@ -175,11 +176,11 @@ def _real_renderer() -> Render:
     """The real one, imported when the first clip is wanted: PyAV, Pillow and numpy take a third of a second."""
     made: list[Render] = []
 
-    def render(request: dict[str, Any], picture: bytes, out: Path) -> None:
+    def render(piece: Piece, pictures: tuple[bytes, ...], out: Path) -> None:
         from batch.local.render import Renderer
 
         if not made:
             made.append(Renderer())
-        made[0](request, picture, out)
+        made[0](piece, pictures, out)
 
     return render

@@ -7,11 +7,10 @@ answer goes there. What is wrong with an input is found here and not at the subm
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import logging
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,15 +18,18 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 
-from batch.endpoints import Endpoint, Problem, check_input
+from batch.endpoints import Endpoint
 from batch.local import times
+from batch.local.answers import Answer, File, Piece, answer_of, told
 from batch.local.bell import Bell
 from batch.local.camera import motion_of
+from batch.local.checking import Loc, Refused, check, refusal
 from batch.local.disk import Disk
+from batch.local.inputs import Picture, data_uri_bytes, fetched, filled, shown_pictures
 from batch.local.luck import Luck
 from batch.local.paths import file_id_of, file_path
 from batch.local.refusals import internal_error, verdict
-from batch.local.shape import billable_units, frame_count, frame_shape
+from batch.local.shape import Size, billable_units
 from batch.local.shelf import StoredFile
 from batch.local.store import CLIENT_CANCELLED, Ended, Request, Store
 
@@ -35,26 +37,16 @@ __all__ = ["Render", "RunBlocking", "Workshop"]
 
 logger = logging.getLogger(__name__)
 
-Render = Callable[[dict[str, Any], bytes, Path], None]
-"""Writes the clip for an input (defaults and seed filled in) and the bytes of its picture to a path."""
+Render = Callable[[Piece, tuple[bytes, ...], Path], None]
+"""Makes one file of an answer: what it shall be, the pictures to start from and to end in, and the path to write to."""
 
 T = TypeVar("T")
-
-SEED_MAX = 2**31 - 1
 
 
 class RunBlocking(Protocol):
     """Runs a blocking function somewhere and gives its result: a thread in production, inline on a virtual clock."""
 
     def __call__(self, func: Callable[..., T], /, *args: Any) -> Awaitable[T]: ...
-
-
-class _Refused(Exception):
-    """The model says no: the answer it gives."""
-
-    def __init__(self, ended: Ended) -> None:
-        super().__init__(ended.code)
-        self.ended = ended
 
 
 @dataclass(kw_only=True)
@@ -95,7 +87,7 @@ class Workshop:
 
     async def _run(self, request: Request) -> None:
         self._stops[request.id] = anyio.Event()
-        file = None
+        files: list[StoredFile] = []
         try:
             strike = self.luck.verdict(request.seq)
             if strike is not None and strike.fault.kind.name == "start_timeout":
@@ -105,8 +97,8 @@ class Workshop:
             elif strike is not None:
                 ended = verdict(strike, request)
             else:
-                ended, file = await self._finish(request)
-        except _Refused as refusal:
+                ended, files = await self._finish(request)
+        except Refused as refusal:
             ended = refusal.ended
         except Exception:
             # Whatever the model's code raises is its 500, as in fal's own framework: the queue goes on.
@@ -114,7 +106,7 @@ class Workshop:
             ended = internal_error()
         finally:
             del self._stops[request.id]
-        self.store.end(request.id, ended, self.clock(), file=file)
+        self.store.end(request.id, ended, self.clock(), files=files)
 
     async def _is_stopped(self, request: Request) -> bool:
         """Let the extra service time pass; whether the request was cancelled meanwhile."""
@@ -125,76 +117,64 @@ class Workshop:
             return True
         return False
 
-    async def _finish(self, request: Request) -> tuple[Ended, StoredFile]:
+    async def _finish(self, request: Request) -> tuple[Ended, list[StoredFile]]:
         endpoint = self._endpoint(request)
-        _check(endpoint, request.input)
-        wanted = _filled(endpoint, request)
-        picture, size = await self._picture(endpoint, wanted)
-        shape = frame_shape(wanted, size)
-        self._say(request, f"{motion_of(wanted)}, {frame_count(wanted)} frames of {shape[0]}x{shape[1]}")
-        file = await self._clip(request, wanted, picture)
-        self._say(request, f"saved {file.size} bytes")
-        body = {
-            "video": {
-                "url": file_path(file.id, file.name),
-                "content_type": file.content_type,
-                "file_name": file.name,
-                "file_size": file.size,
-            },
-            "seed": wanted["seed"],
-        }
-        return Ended(code=200, body=body, headers={"x-fal-billable-units": billable_units(wanted, shape)}), file
+        check(endpoint, request.input)
+        wanted = filled(endpoint, request)
+        sent = await fetched(endpoint, wanted, fetch=self._fetched, run_blocking=self.run_blocking)
+        pictures = shown_pictures(sent)
+        answer = answer_of(endpoint, wanted, pictures[0].size if pictures else None)
+        stored, files = [], []
+        is_inline = wanted.get("sync_mode") is True and endpoint.field("sync_mode") is not None
+        for piece in answer.pieces:
+            self._say(request, _described(piece))
+            made = await self._made(request, piece, pictures)
+            self._say(request, f"saved {made.size} bytes")
+            if is_inline:
+                content = await self.run_blocking(self.disk.take, made.id)
+                url = f"data:{made.content_type};base64,{base64.b64encode(content).decode()}"
+            else:
+                url = file_path(made.id, made.name)
+                stored.append(made)
+            files.append(File(url=url, size_bytes=made.size or 0))
+        units = {"x-fal-billable-units": billable_units(endpoint, wanted, _clip_size(answer))}
+        return Ended(code=200, body=told(answer, files), headers=units), stored
 
     def _endpoint(self, request: Request) -> Endpoint:
         endpoint = self.endpoint(request.endpoint)
         if endpoint is None:
             path = request.endpoint.removeprefix(request.app) or "/"
             body = {"detail": f"Path {path} not found"}
-            raise _Refused(Ended(code=404, body=body, headers={"x-fal-billable-units": "0"}))
-        if "video" not in endpoint.output_schema.get("properties", {}):
-            raise _refusal("feature_not_supported", (), "The local queue makes videos only", request.input)
+            raise Refused(Ended(code=404, body=body, headers={"x-fal-billable-units": "0"}))
         return endpoint
 
-    async def _picture(self, endpoint: Endpoint, wanted: Mapping[str, Any]) -> tuple[bytes, tuple[int, int]]:
-        """The picture to start from, and its size; one made up where the endpoint takes none."""
-        from batch.local.images import BadImage, backdrop, picture_size
-
-        pictures = (field.name for field in endpoint.fields if field.media == "image")
-        name = next((name for name in pictures if wanted.get(name)), None)
-        if name is None:
-            content = await self.run_blocking(backdrop, str(wanted.get("prompt", "")))
-            return content, await self.run_blocking(picture_size, content)
-        value = wanted[name][0] if isinstance(wanted[name], list) else wanted[name]
-        content = await self._fetched(name, str(value))
-        try:
-            return content, await self.run_blocking(picture_size, content, endpoint.image_limits)
-        except BadImage as exc:
-            raise _refusal(exc.kind, (name,), exc.message, value, exc.context) from exc
-
-    async def _fetched(self, name: str, url: str) -> bytes:
+    async def _fetched(self, loc: Loc, url: str) -> bytes:
         if url[:5].lower() == "data:":
-            return _data_uri_bytes(name, url)
+            return data_uri_bytes(loc, url)
         file_id = file_id_of(urllib.parse.urlsplit(url).path)
         file = self.store.file(file_id) if file_id else None
         if file is None or not file.is_there(self.clock()):
-            # It asks nobody: a rehearsal must not depend on the network, nor fetch what a stranger's sheet names.
             words = "Failed to download the file: the local queue takes data URIs and files uploaded to it"
-            raise _refusal("file_download_error", (name,), words, url)
+            raise refusal("file_download_error", loc, words, url)
         return await self.run_blocking(self.disk.read, file.id)
 
-    async def _clip(self, request: Request, wanted: dict[str, Any], picture: bytes) -> StoredFile:
+    async def _made(self, request: Request, piece: Piece, pictures: Sequence[Picture]) -> StoredFile:
         from batch.local.images import BadImage
 
         # Named after the request: made again after a crash, it replaces what the crash left.
-        file_id = request.id.replace("-", "")
+        own = uuid.UUID(request.id)
+        file_id = (uuid.uuid5(own, str(piece.number)) if piece.number else own).hex
+        contents = tuple(picture.content for picture in pictures)
         try:
             size, digest = await self.run_blocking(
-                self.disk.make, file_id, lambda part: self.render(wanted, picture, part)
+                self.disk.make, file_id, lambda part: self.render(piece, contents, part)
             )
         except BadImage as exc:
-            raise _refusal(exc.kind, ("image_url",), exc.message, wanted.get("image_url"), exc.context) from exc
+            picture = pictures[exc.number]
+            raise refusal(exc.kind, picture.loc, exc.message, picture.value, exc.context) from exc
+        content_type = piece.kind.content_type
         return StoredFile(
-            id=file_id, name="video.mp4", content_type="video/mp4", is_upload=False, size=size, sha256=digest
+            id=file_id, name=piece.name, content_type=content_type, is_upload=False, size=size, sha256=digest
         )
 
     def _say(self, request: Request, message: str) -> None:
@@ -203,50 +183,14 @@ class Workshop:
         self.store.log(request.id, request.logs)
 
 
-def _check(endpoint: Endpoint, wanted: Mapping[str, Any]) -> None:
-    # fal ignores fields that a model does not have; only our own sheets treat them as mistakes.
-    problems = [problem for problem in check_input(endpoint, wanted) if problem.kind != "extra_forbidden"]
-    if problems:
-        headers = {"x-fal-billable-units": "0", "x-fal-retryable": "false"}
-        raise _Refused(Ended(code=422, body={"detail": [_detail(problem) for problem in problems]}, headers=headers))
+def _described(piece: Piece) -> str:
+    """What is about to be made, for the request's log."""
+    if piece.kind.family == "video":
+        return f"{motion_of(piece.request)}, {piece.frames} frames of {piece.width}x{piece.height}"
+    if piece.kind.family == "image":
+        return f"picture {piece.name} of {piece.width}x{piece.height}"
+    return f"sound {piece.name} of {piece.seconds:.1f} s" if piece.kind.family == "audio" else f"file {piece.name}"
 
 
-def _refusal(
-    kind: str, loc: tuple[str | int, ...], message: str, value: object, ctx: Mapping[str, Any] | None = None
-) -> _Refused:
-    problem = Problem(loc=loc, kind=kind, message=message, ctx=ctx or {}, input=value)
-    # No billable units here: fal says of such a 422 only that it may be charged.
-    return _Refused(Ended(code=422, body={"detail": [_detail(problem)]}, headers={"x-fal-retryable": "false"}))
-
-
-def _detail(problem: Problem) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "loc": ["body", *problem.loc],
-        "msg": problem.message,
-        "type": problem.kind,
-        "url": f"https://docs.fal.ai/errors/#{problem.kind}",
-        "input": problem.input,
-    }
-    return {**entry, "ctx": dict(problem.ctx)} if problem.ctx else entry
-
-
-def _filled(endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    """The input with the endpoint's defaults and a seed: all that decides what the clip looks like."""
-    defaults = {field.name: field.default for field in endpoint.fields if field.default is not None}
-    wanted = {**defaults, **{name: value for name, value in request.input.items() if value is not None}}
-    seed = wanted.get("seed")
-    if not isinstance(seed, int) or seed < 0:
-        # "Random", yet the same again when a crash makes this request run twice.
-        wanted["seed"] = int.from_bytes(hashlib.sha256(request.id.encode()).digest()[:8]) % (SEED_MAX + 1)
-    return wanted
-
-
-def _data_uri_bytes(name: str, uri: str) -> bytes:
-    head, _, data = uri.partition(",")
-    raw = urllib.parse.unquote_to_bytes(data)
-    if not head.lower().endswith(";base64"):
-        return raw
-    try:
-        return base64.b64decode(raw, validate=False)
-    except binascii.Error as exc:
-        raise _refusal("file_download_error", (name,), f"The data URI is not base64: {exc}", uri[:64]) from exc
+def _clip_size(answer: Answer) -> Size | None:
+    return next(((piece.width, piece.height) for piece in answer.pieces if piece.kind.family == "video"), None)

@@ -14,7 +14,7 @@ import math
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,13 +281,13 @@ class Store:
         self._db.execute("UPDATE request SET logs = ? WHERE id = ?", (json.dumps(entries), request_id))
         self.on_change()
 
-    def end(self, request_id: str, ended: Ended, now: float, *, file: StoredFile | None = None) -> None:
-        """A running request has its answer, and the file the answer names; durable when this returns."""
+    def end(self, request_id: str, ended: Ended, now: float, *, files: Iterable[StoredFile] = ()) -> None:
+        """A running request has its answer, and the files the answer names; durable when this returns."""
         with self._all_or_nothing():
-            if file is not None:
-                lifetime_s, acl = self._db.execute(
-                    "SELECT lifetime_s, acl FROM request WHERE id = ?", (request_id,)
-                ).fetchone()
+            lifetime_s, acl = self._db.execute(
+                "SELECT lifetime_s, acl FROM request WHERE id = ?", (request_id,)
+            ).fetchone()
+            for file in files:
                 self.shelf.keep(file, now, Lifecycle(lifetime_s=lifetime_s, acl=acl))
             self._end(request_id, ended, now)
         self.on_change()
