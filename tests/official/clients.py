@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 from local_support import wanted
 from relay import OF_THE_TESTS
 
-__all__ = ["AGENT", "Delivery", "asked", "deliveries", "frames_in", "look", "pointed_at", "video_of"]
+__all__ = ["AGENT", "Delivery", "asked", "deliveries", "environment", "frames_in", "look", "pointed_at", "video_of"]
 
 AGENT = {"user-agent": OF_THE_TESTS}
 Delivery = tuple[str, dict[str, Any]]
@@ -35,6 +36,11 @@ def pointed_at(base: str) -> Iterator[None]:
         patch.setattr(fal_client.client, "REST_URL", base)
         patch.setattr(fal_client.client, "CDN_URL", base)
         yield
+
+
+def environment() -> dict[str, str]:
+    """That of a user's program: no setting of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
 
 
 def asked(**fields: Any) -> dict[str, Any]:

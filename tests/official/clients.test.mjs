@@ -14,7 +14,7 @@ import { ApiError, ValidationError, createFalClient } from "@fal-ai/client";
 const { QUEUE, STUCK, PICTURE } = process.env;
 const ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video";
 const UNKNOWN = "019e55e3-1111-7000-8000-000000000001";
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 const STATUSES = ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"];
 
 const photograph = readFileSync(PICTURE);

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients import environment
 
+PROJECT = Path(__file__).parents[2]
 NOTHING_STARTS = "queue: {stuck: {rate: 100%, for: forever}}\n"
 
 
@@ -38,11 +41,25 @@ def stuck(queues: tuple[str, str]) -> str:
     return queues[1]
 
 
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, where it and the client are installed. On CI they must be."""
+    found = shutil.which("node")
+    if found and (PROJECT / "node_modules" / "@fal-ai" / "client").is_dir():
+        return found
+    if found:
+        why = "fal's JavaScript client is not installed; `make test` does it where npm is"
+    else:
+        why = "node is not here; with it and npm, `make test` also tests fal's JavaScript client"
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 def _serve(folder: Path, state: str, *options: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
     command = (sys.executable, "-m", "batch", "serve", "--port", "0", "--state", state, *options)
     with (folder / f"{state}.log").open("wb") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True)
 
 
 def _address(server: subprocess.Popen[str]) -> str:

@@ -6,15 +6,14 @@ Node runs that file once, its tests at the same time; each of them is a test her
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from clients import environment
 from local_support import picture
 from relay import Relay, relayed, table
 
@@ -23,23 +22,6 @@ TESTS = Path(__file__).with_name("clients.test.mjs")
 CALLS = Path(__file__).with_name("calls_of_fal_js.txt")
 NAMES = re.findall(r'^  test\("(.+)", async', TESTS.read_text(encoding="utf-8"), flags=re.MULTILINE)
 RUN_S_MAX = 120
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Node, where it and the client are installed. On CI they must be."""
-    found = shutil.which("node")
-    why = None
-    if found is None:
-        why = "node is not here; with it and npm, `make test` also tests fal's JavaScript client"
-    elif not (PROJECT / "node_modules" / "@fal-ai" / "client").is_dir():
-        why = "fal's JavaScript client is not installed; `make test` does it where npm is"
-    if why and os.environ.get("CI"):
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +38,8 @@ def endings(node: str, relay: Relay, stuck: str, tmp_path_factory: pytest.TempPa
     report = folder / "report.xml"
     command = (node, "--test-reporter=junit", f"--test-reporter-destination={report}", str(TESTS))
     places = {"QUEUE": relay.url, "STUCK": stuck, "PICTURE": str(folder / "street.jpg")}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
     ended = subprocess.run(
-        command, env={**environment, **places}, capture_output=True, text=True, timeout=RUN_S_MAX, check=False
+        command, env={**environment(), **places}, capture_output=True, text=True, timeout=RUN_S_MAX, check=False
     )
     assert report.exists(), ended.stderr
     cases = ElementTree.parse(report).getroot().iter("testcase")
