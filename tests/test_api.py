@@ -373,10 +373,6 @@ def test_a_runner_that_breaks_is_no_reason_to_submit_again(queue: Queue, hosts: 
 @pytest.mark.parametrize(
     "plan",
     [
-        "status: {reset: 20%}",
-        "status: {answer_cut: 20%}",
-        "status: {cut_json: 20%}",
-        "status: {gateway: {rate: 20%, codes: 504}}",
         "result: {gateway_first: {rate: 1, times: 1, codes: [504]}}",
         "result: {expired: {rate: 1, after: 0s, codes: [404]}}",
     ],

@@ -368,7 +368,7 @@ class AsyncQueue:
         self, ticket: Ticket, application: str, with_logs: bool, interval: float
     ) -> AsyncGenerator[jobs.Status, None]:
         """What fal says of a request, until it is complete: the stream, and questions where that does not tell."""
-        if self._streams < STREAMS_MAX and not self._settings.local:  # the queue inside tells a stream in one piece
+        if self._streams < STREAMS_MAX:
             self._streams += 1
             try:
                 async with aclosing(self._client.status_events(application, ticket, with_logs=with_logs)) as events:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from batch.errors import InputError
-from batch.settings import Settings
+from batch.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from batch.ledger import CampaignTotals, JobLine
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["RunSettings", "RunSummary", "run_manifest"]
 
 log = logging.getLogger("batch")
+
+
+NOT_OF_A_RUN = {"yes", "json", "quiet", "verbose", "local", "state", "queue_url", "rest_url", "cdn_url", "api_url"}
+"""A terminal's, and what `Queue` is made with or takes from the environment."""
 
 
 class RunSettings(TypedDict, total=False):
@@ -110,7 +114,7 @@ def run_manifest(
 
 def flags_of(options: RunSettings) -> dict[str, str]:
     """The options as the command would be given them. InputError for one that there is not."""
-    known = list(RunSettings.__annotations__)
+    known = [name for name in OPTIONS if name not in NOT_OF_A_RUN]
     for name in options:
         if name not in known:
             raise InputError(f"run: {name!r} is not an option; known are {', '.join(known)}")
