@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -105,3 +106,11 @@ def test_the_mistakes_that_are_shown_are_told_so(campaign: Path) -> None:
     (campaign / "shots.csv").write_text(sheet, encoding="utf-8")
     result = CliRunner().invoke(cli, ["plan", "shots.csv"], standalone_mode=False)
     assert shown.splitlines()[:3] == str(result.exception).splitlines()
+
+
+def test_the_python_that_is_shown_makes_a_video(campaign: Path) -> None:
+    (sample,) = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(sample, "README.md", "exec"), names)
+    names["queue"].close()
+    assert (campaign / "videos" / "cat.mp4").is_file()
