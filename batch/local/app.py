@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from batch.local.breaks import LINE, Faulty, Line
+from batch.local.catalogue import Catalogue
 from batch.local.fault_file import PlanError, document_of, parsed_plan
 from batch.local.history import History
 from batch.local.hosts import RUN_PREFIX, Hosts
@@ -49,6 +50,7 @@ def build_app(
     store: Store,
     clock: Callable[[], float],
     uploads: Uploads,
+    catalogue: Catalogue,
     luck: Luck,
     webhooks: Webhooks,
     statuses: Statuses,
@@ -64,6 +66,7 @@ def build_app(
         Route("/.well-known/jwks.json", queue.webhook_keys, methods=["GET"]),
         *uploads.routes(),
         *History(store=store, clock=clock, luck=luck).routes(),
+        *catalogue.routes(),
         Route(f"{RUN_PREFIX}/{{path:path}}", queue.run, methods=["POST"]),
         Route("/{path:path}", queue.submit, methods=["POST"]),
         Route("/{path:path}", queue.ask, methods=["GET"]),

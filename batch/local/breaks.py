@@ -136,6 +136,8 @@ def section_of(method: str, path: str) -> str | None:
         return {"GET": "file", "PUT": "upload", "POST": "upload"}.get(method)
     if path.endswith("/models/requests/by-endpoint"):
         return "history" if method == "GET" else None
+    if path.endswith("/models/pricing/estimate"):
+        return None
     if method == "POST":
         return "submit"
     call = call_of(path)

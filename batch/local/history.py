@@ -6,8 +6,6 @@ do not shift while they are read: a cursor carries the moment of the first page.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +16,18 @@ from starlette.routing import Route
 
 from batch.local import times
 from batch.local.luck import Luck
+from batch.local.pages import Wrong, cursor, limit_of, moment, read_cursor
 from batch.local.paths import absolute
-from batch.local.refusals import history_refused
+from batch.local.refusals import history_refused, platform_error
 from batch.local.replies import base_url, has_key, reply
 from batch.local.store import HistoryQuery, Request, Store
 
 __all__ = ["History"]
 
-LIMIT_DEFAULT, LIMIT_MAX = 50, 100
 DAY_S = 86400.0
 BACK_DEFAULT_S, BACK_ONE_S = DAY_S, 90 * DAY_S
 _CODES = {"success": (200, 299), "user_error": (400, 499), "error": (500, 599)}
 _SORTS = ("ended_at", "duration")
-
-
-class _Wrong(Exception):
-    """A parameter is not what the call takes; in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,30 +44,30 @@ class History:
         return [Route(prefix + path, call, methods=["GET"]) for path, call in calls.items() for prefix in ("/v1", "")]
 
     async def meta(self, _request: HttpRequest) -> Response:
-        """Where webhooks would come from: nowhere yet."""
-        return reply({"webhook_ip_ranges": []})
+        """Where webhooks come from: this machine."""
+        return reply({"webhook_ip_ranges": ["127.0.0.1/32", "::1/128"]})
 
     async def by_endpoint(self, request: HttpRequest) -> Response:
         """The requests of one endpoint, also those that wait or run."""
         if not has_key(request):
-            return _error(401, "authorization_error", "Authentication is required")
+            return platform_error(401, "authorization_error", "Authentication is required")
         if self.luck.history_is_refused():
             return history_refused()
         try:
             query = _query(request, self.clock())
-        except _Wrong as exc:
-            return _error(400, "validation_error", str(exc))
+        except Wrong as exc:
+            return platform_error(400, "validation_error", str(exc))
         found = self.store.history(query, self.clock())
         has_more = len(found) == query.limit  # one more than the page was asked for
         page = found[: query.limit - 1]
         shown = [past for past in page if self.luck.shows(past, query.as_of)]
         with_payloads = "payloads" in request.query_params.getlist("expand")
         base = base_url(request)
-        cursor = _cursor(query.as_of, query.offset + len(page)) if has_more else None
+        after = cursor(query.as_of, query.offset + len(page)) if has_more else None
         return reply(
             {
                 "items": [_item(past, query.as_of, base if with_payloads else None) for past in shown],
-                "next_cursor": cursor,
+                "next_cursor": after,
                 "has_more": has_more,
             }
         )
@@ -82,54 +76,27 @@ class History:
 def _query(request: HttpRequest, now: float) -> HistoryQuery:
     given = request.query_params
     request_id = given.get("request_id")
-    as_of, offset = _read_cursor(given["cursor"]) if given.get("cursor") else (now, 0)
+    as_of, offset = read_cursor(given["cursor"]) if given.get("cursor") else (now, 0)
     status, sort_by = given.get("status"), given.get("sort_by", "ended_at")
     if not given.get("endpoint_id"):
-        raise _Wrong("endpoint_id is required")
+        raise Wrong("endpoint_id is required")
     if status is not None and status not in _CODES:
-        raise _Wrong(f"status must be one of {', '.join(_CODES)}")
+        raise Wrong(f"status must be one of {', '.join(_CODES)}")
     if sort_by not in _SORTS:
-        raise _Wrong(f"sort_by must be one of {', '.join(_SORTS)}")
+        raise Wrong(f"sort_by must be one of {', '.join(_SORTS)}")
     back = BACK_ONE_S if request_id else BACK_DEFAULT_S
     return HistoryQuery(
         endpoint=given["endpoint_id"],
-        start=_moment(given.get("start"), as_of - back, "start"),
+        start=moment(given.get("start"), as_of - back, "start"),
         # Never beyond the first page's moment, and that moment itself belongs to it.
-        end=min(_moment(given.get("end"), as_of + 1e-3, "end"), as_of + 1e-3),
+        end=min(moment(given.get("end"), as_of + 1e-3, "end"), as_of + 1e-3),
         as_of=as_of,
-        limit=_limit(given.get("limit")) + 1,
+        limit=limit_of(given.get("limit")) + 1,
         offset=offset,
         request_id=request_id,
         codes=_CODES[status] if status else None,
         by_duration=sort_by == "duration",
     )
-
-
-def _moment(text: str | None, default: float, name: str) -> float:
-    try:
-        return times.seconds(text) if text else default
-    except ValueError:
-        raise _Wrong(f"{name} must be an ISO 8601 date or date-time") from None
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIMIT_DEFAULT
-    if not text.isdecimal() or not 1 <= int(text) <= LIMIT_MAX:
-        raise _Wrong(f"limit must be a number from 1 to {LIMIT_MAX}")
-    return int(text)
-
-
-def _cursor(as_of: float, offset: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([as_of, offset]).encode()).decode()
-
-
-def _read_cursor(text: str) -> tuple[float, int]:
-    try:
-        as_of, offset = json.loads(base64.urlsafe_b64decode(text))
-        return float(as_of), int(offset)
-    except (ValueError, TypeError):
-        raise _Wrong("cursor is not one that this call gave") from None
 
 
 def _item(past: Request, as_of: float, base: str | None) -> dict[str, Any]:
@@ -150,7 +117,3 @@ def _item(past: Request, as_of: float, base: str | None) -> dict[str, Any]:
         item["json_input"] = past.input
         item["json_output"] = absolute(past.ended.body, base) if past.ended and is_over else None
     return item
-
-
-def _error(code: int, kind: str, message: str) -> Response:
-    return reply({"error": {"type": kind, "message": message}}, code)

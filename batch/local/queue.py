@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from batch.endpoints import Endpoint, built_in, load
+from batch.endpoints import Endpoint, built_in, load, pinned_in
 from batch.local.answers import Piece
 from batch.local.bell import Bell
 from batch.local.disk import Disk
@@ -77,6 +77,7 @@ async def open_queue(
     QueueBusy when another process has it open.
     """
     from batch.local.app import build_app
+    from batch.local.catalogue import Catalogue
     from batch.local.statuses import Statuses
     from batch.local.uploads import Uploads
     from batch.local.webhooks import Webhooks
@@ -113,6 +114,12 @@ async def open_queue(
             store=store,
             clock=clock,
             uploads=uploads,
+            catalogue=Catalogue(
+                store=store,
+                clock=clock,
+                ids=lambda: _known_ids(pinned_dir),
+                endpoint=lambda endpoint_id: _known(endpoint_id, pinned_dir),
+            ),
             luck=luck,
             webhooks=webhooks,
             statuses=statuses,
@@ -170,6 +177,10 @@ def _locked(state: Path) -> Iterator[None]:
 def _known(endpoint_id: str, pinned_dir: Path | None) -> Endpoint | None:
     is_pinned = pinned_dir is not None and (pinned_dir / (endpoint_id.replace("/", "__") + ".json")).is_file()
     return load(endpoint_id, pinned_dir=pinned_dir) if is_pinned or endpoint_id in built_in() else None
+
+
+def _known_ids(pinned_dir: Path | None) -> list[str]:
+    return sorted({*built_in(), *(() if pinned_dir is None else pinned_in(pinned_dir))})
 
 
 def _real_renderer() -> Render:

@@ -24,6 +24,7 @@ __all__ = [
     "locked",
     "no_key",
     "not_found",
+    "platform_error",
     "server_error",
     "too_many",
     "verdict",
@@ -74,7 +75,7 @@ def no_key(app: str) -> Response:
 def key_refused(section: str, app: str | None) -> Response:
     """A key that was good before."""
     if section == "history":
-        return reply({"error": {"type": "authorization_error", "message": "Invalid API key"}}, 401)
+        return platform_error(401, "authorization_error", "Invalid API key")
     return no_key(app or "") if section == "submit" else reply({"detail": "invalid key credentials"}, 401)
 
 
@@ -87,7 +88,12 @@ def locked() -> Response:
 def history_refused() -> Response:
     """A key without the permission to read the history."""
     words = "This API key is not allowed to read the request history"
-    return reply({"error": {"type": "authorization_error", "message": words}}, 403)
+    return platform_error(403, "authorization_error", words)
+
+
+def platform_error(code: int, kind: str, message: str) -> Response:
+    """How the platform's own calls word a failure."""
+    return reply({"error": {"type": kind, "message": message}}, code)
 
 
 def not_found() -> Response:

@@ -25,10 +25,12 @@ from batch.local.shelf import Lifecycle, Shelf, StoredFile
 from batch.local.tables import opened
 
 __all__ = [
+    "BILLABLE_UNITS",
     "CLIENT_CANCELLED",
     "COMPLETED",
     "IN_PROGRESS",
     "IN_QUEUE",
+    "BillingQuery",
     "Cancellation",
     "Ended",
     "HistoryQuery",
@@ -50,6 +52,11 @@ _COLUMNS = (
     "seq, id, endpoint, app, input, state, is_low, keeps_payloads, cancel_asked, sent_at, start_by, started_at,"
     " ended_at, logs, code, headers, body, webhook, files_base, no_retry, runs, gateway_id"
 )
+
+
+BILLABLE_UNITS = "x-fal-billable-units"
+_UNITS = f"CAST(json_extract(headers, '$.\"{BILLABLE_UNITS}\"') AS REAL)"
+_IS_BILLED = f"state = '{COMPLETED}' AND {_UNITS} > 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +153,18 @@ class HistoryQuery:
     request_id: str | None = None
     codes: tuple[int, int] | None = None
     by_duration: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingQuery:
+    """Which billed requests are asked for; an empty list of ids or endpoints stands for all."""
+
+    request_ids: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    start: float
+    end: float
+    limit: int
+    offset: int
 
 
 class Cancellation(enum.Enum):
@@ -331,6 +350,32 @@ class Store:
             },
         )
         return [_request(row) for row in rows]
+
+    def billed(self, query: BillingQuery) -> list[Request]:
+        """The requests that ended with billable units, newest first."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM request WHERE ended_at >= :start AND ended_at < :end AND {_IS_BILLED}"
+            " AND (:ids = '[]' OR id IN (SELECT value FROM json_each(:ids)))"
+            " AND (:endpoints = '[]' OR endpoint IN (SELECT value FROM json_each(:endpoints)))"
+            " ORDER BY ended_at DESC, seq DESC LIMIT :limit OFFSET :offset",
+            {
+                "start": query.start,
+                "end": query.end,
+                "ids": json.dumps(query.request_ids),
+                "endpoints": json.dumps(query.endpoints),
+                "limit": query.limit,
+                "offset": query.offset,
+            },
+        )
+        return [_request(row) for row in rows]
+
+    def average_units(self, endpoint: str) -> float | None:
+        """How many units a billed request of the endpoint had on average; None before the first."""
+        [units] = self._db.execute(
+            f"SELECT avg({_UNITS}) FROM request WHERE endpoint = ? AND {_IS_BILLED}",
+            (endpoint,),
+        ).fetchone()
+        return None if units is None else float(units)
 
     def accepted(self, *, only_doubles: bool = False) -> dict[tuple[str, str], list[str]]:
         """The request ids of every input that was accepted, by endpoint and canonical input, in order of time."""
