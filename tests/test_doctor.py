@@ -340,7 +340,7 @@ def test_the_local_queue_shows_our_own_request(tmp_path: Path) -> None:
     on_virtual_clock(test)
     assert found["history"].verdict is Verdict.OK
     assert "shows our request" in found["history"].found
-    assert set(not_ok(found)) == {"prices", "not saved yet", "outputs disk"}
+    assert set(not_ok(found)) == {"not saved yet", "outputs disk"}
 
 
 def test_a_queue_in_a_process_of_its_own_is_asked_over_real_connections(tmp_path: Path) -> None:
