@@ -25,9 +25,7 @@ from batch.fal import CancelAnswer
 
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs" / "python.md").read_text(encoding="utf-8")
-PICTURE = (
-    "https://pictures.example/cat.jpg"  # the local queue fetches nothing from the internet: an upload stands for it
-)
+PICTURE = "https://pictures.example/cat.jpg"  # an upload stands for it: the local queue fetches nothing from elsewhere
 CHELSEA = PROJECT / "manifests" / "images" / "chelsea.jpg"
 
 
@@ -80,9 +78,8 @@ def test_python(ran: tuple[dict[str, Any], list[str | None]], number: int) -> No
 def test_what_the_python_samples_leave_behind(ran: tuple[dict[str, Any], list[str | None]], place: Any) -> None:
     names, _ = ran
     assert names["result"]["video"]["url"].startswith(place[0])
-    assert (
-        names["finished"] == httpx.get(names["handle"].response_url, headers={"Authorization": "Key k"}).json() or True
-    )
+    assert names["finished"]["video"]["file_size"] == Path("videos/cat.mp4").stat().st_size
+    assert isinstance(names["status"], batch.Status)
     assert names["paths"] == [Path("videos/cat.mp4")]
     assert names["answer"] is CancelAnswer.TOO_LATE
     assert httpx.get(names["url"]).content == CHELSEA.read_bytes()
@@ -93,10 +90,11 @@ def test_what_the_python_samples_leave_behind(ran: tuple[dict[str, Any], list[st
 
 # --- JavaScript ---
 
-TO_THIS_MACHINE = """
+TO_THIS_MACHINE = r"""
 // Only the addresses: fal's hosts are on this machine.
 const fetch = globalThis.fetch;
-globalThis.fetch = (url, options) => fetch(String(url).replace(/^https:\\/\\/[a-z0-9.]+\\.fal\\.[a-z]+/, "%s"), options);
+const here = (url) => String(url).replace(/^https:\/\/[a-z0-9.]+\.fal\.[a-z]+/, "%s");
+globalThis.fetch = (url, options) => fetch(here(url), options);
 """
 TELL = "\nconsole.log(JSON.stringify({result, request_id, status, finished, url, dataUri, uploaded}));\n"
 
@@ -125,7 +123,7 @@ def test_javascript(node: str, place: tuple[str, Path], hosted: str) -> None:
     *printed, last = ended.stdout.splitlines()
     told = json.loads(last)
     assert told["result"]["data"]["video"]["url"].startswith(url)
-    assert "saved" in ended.stdout and "COMPLETED" in printed and "400" in printed
+    assert {"camera zooms in, 49 frames of 736x544", "COMPLETED", "400"} <= set(printed)
     assert told["finished"]["data"]["video"]["url"].startswith(url)
     assert (told["finished"]["requestId"], told["uploaded"]["data"].keys()) == (told["request_id"], {"video", "seed"})
     assert httpx.get(told["url"]).content == CHELSEA.read_bytes()
@@ -134,7 +132,7 @@ def test_javascript(node: str, place: tuple[str, Path], hosted: str) -> None:
 def test_each_javascript_sample_has_its_python_beside_it() -> None:
     languages = re.findall(r"^```(\w+)\n", PAGE, flags=re.MULTILINE)
     assert all(languages[place + 1] == "python" for place, name in enumerate(languages) if name == "js")
-    assert languages.count("js") == 9 - 1
+    assert languages.count("js") == 8
 
 
 # --- what the page lists ---
@@ -143,23 +141,18 @@ def test_each_javascript_sample_has_its_python_beside_it() -> None:
 def test_the_errors_of_the_page_are_all_there_are() -> None:
     section = PAGE.partition("\n## Errors\n")[2].partition("\n### ")[0]
     listed = re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)
-    kinds = {
-        name
-        for name in batch.__all__
-        if isinstance(value := getattr(batch, name), type) and issubclass(value, batch.QueueError)
-    }
+    public = {name: getattr(batch, name) for name in batch.__all__}
+    kinds = {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, batch.QueueError)}
     assert set(listed) == kinds - {"QueueError"}
 
 
 DIFFERENCES = PAGE.partition("\n## Coming from fal-client\n")[2]
+CALLS = ("submit", "subscribe", "status", "result", "cancel", "upload", "upload_file", "upload_image", "get_handle")
+CLIENTS = [(fal_client.SyncClient, Queue), (fal_client.AsyncClient, batch.AsyncQueue)]
 
 
-@pytest.mark.parametrize(
-    "name", ["submit", "subscribe", "status", "result", "cancel", "upload", "upload_file", "upload_image", "get_handle"]
-)
-@pytest.mark.parametrize(
-    ("theirs", "ours"), [(fal_client.SyncClient, Queue), (fal_client.AsyncClient, batch.AsyncQueue)]
-)
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(("theirs", "ours"), CLIENTS, ids=["sync", "async"])
 def test_a_call_of_fal_client_has_the_same_arguments_or_the_page_says_which_differ(
     name: str, theirs: type, ours: type
 ) -> None:
