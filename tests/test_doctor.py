@@ -348,7 +348,7 @@ def test_a_queue_in_a_process_of_its_own_is_asked_over_real_connections(tmp_path
         names = dict.fromkeys(("queue_url", "rest_url", "cdn_url", "api_url"), url)
         found = examine(settings_in(tmp_path, **names), World())
         assert httpx.get(f"{url}/local/accepted", trust_env=False).json()["accepted"] == 0
-    assert not_ok(found) == dict.fromkeys(("history", "prices", "ledger"), Verdict.NOTE)
+    assert not_ok(found) == dict.fromkeys(("history", "ledger"), Verdict.NOTE)
 
 
 # --- the ledger ---
