@@ -83,7 +83,7 @@ class Slot:
 
     number: int
     properties: Mapping[str, Schema]
-    required: frozenset[str]
+    required: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _file_object(slot: Slot, piece: Piece, file: File) -> dict[str, Any]:
     if piece.seconds:
         known |= {"duration": round(piece.seconds, 3)}
     made = {name: value for name, value in known.items() if name in slot.properties}
-    for name in slot.required - made.keys():
+    for name in set(slot.required) - made.keys():
         made[name] = values.plain(slot.properties.get(name, {}), name, seed=piece.seed, text="")
     return made
 
@@ -173,7 +173,7 @@ class _Maker:
     pieces: list[Piece] = field(default_factory=list)
     count: int = 0
 
-    def value(self, schema: Any, name: str, depth: int) -> Any:
+    def value(self, schema: Schema, name: str, depth: int) -> Any:
         self.count += 1
         schema = values.one_branch(schema, prefers=values.holds_file)
         if depth > DEPTH_MAX or self.count > VALUES_MAX or len(self.pieces) >= PIECES_MAX:
@@ -205,17 +205,17 @@ class _Maker:
         """The members an object gets: those it requires, what the input already says, and its files if nothing that
         is required holds one: documents are often silent on what is always there."""
         required = values.required(schema)
-        has_files = any(values.holds_file(properties.get(member)) for member in required)
+        has_files = any(values.holds_file(properties.get(member, {})) for member in required)
         order = schema.get("x-fal-order-properties")
         names = [member for member in order if isinstance(member, str)] if isinstance(order, list) else []
         for member in dict.fromkeys([*names, *properties, *required]):
-            part = properties.get(member)
+            part = properties.get(member, {})
             is_said = member in required or not required or self._echo(part, member) is not None
             if is_said or (not has_files and values.holds_file(part)):
                 yield member
 
     def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:
-        items = schema.get("items") if isinstance(schema.get("items"), Mapping) else {}
+        items = schema.get("items", {})
         is_per_picture = values.holds_file(items) or not items or _FLAGGED.fullmatch(name)
         count = picture_count(self.request) if is_per_picture else 1
         least, most = values.bounds(schema, "minItems", "maxItems")
@@ -226,10 +226,10 @@ class _Maker:
         echo = self._echo(schema, name)
         return values.plain(schema, name, seed=self._chance(name), text=self._text()) if echo is None else echo
 
-    def _echo(self, schema: Any, name: str) -> Any:
+    def _echo(self, schema: Schema, name: str) -> Any:
         """What the input says of that name, where the output may say so too."""
         said = self.request.get(_ECHOED.get(name, name))
-        return said if said is not None and isinstance(schema, Mapping) and values.fits(schema, said) else None
+        return said if said is not None and values.fits(schema, said) else None
 
     def _chance(self, name: str) -> int:
         digest = hashlib.sha256(f"{self.request['seed']} {self.count} {name}".encode()).digest()
@@ -249,9 +249,7 @@ class _Maker:
         names = (f"{stem}{f'-{count}' if count else ''}.{kind.suffix}" for count in (0, *range(2, PIECES_MAX + 2)))
         file_name = next(name for name in names if name not in {piece.name for piece in self.pieces})
         self.pieces.append(self._piece(kind, file_name, number, is_still=bool(_STILLS.search(name))))
-        return Slot(
-            number=number, properties=properties, required=values.required(schema) if properties else frozenset()
-        )
+        return Slot(number=number, properties=properties, required=values.required(schema) if properties else ())
 
     def _piece(self, kind: Kind, name: str, number: int, *, is_still: bool) -> Piece:
         width = height = frames = rate = 0

@@ -32,10 +32,13 @@ class BadImage(Exception):
         self.number = 0
 
 
-def picture_size(content: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
+def picture_size(
+    content: bytes, limits: ImageLimits | None = None, said: Mapping[str, float] | None = None
+) -> tuple[int, int]:
     """Width and height as shown (EXIF orientation applied). Decodes nothing.
 
-    BadImage when it is no picture, or with `limits` one that the model refuses.
+    BadImage when it is no picture, or with `limits` (the model's) or `said` (the document's, of that very field) one
+    that is refused.
     """
     if limits is not None and len(content) >= limits.size_bytes_under:
         most = {"max_size": limits.size_bytes_under}
@@ -47,6 +50,7 @@ def picture_size(content: bytes, limits: ImageLimits | None = None) -> tuple[int
             width, height = height, width
     if limits is not None:
         _check(limits, "image/jpeg" if media_type == "image/mpo" else media_type, width, height)
+    _check_said(said or {}, len(content), width, height)
     return width, height
 
 
@@ -98,6 +102,23 @@ def _check(limits: ImageLimits, media_type: str, width: int, height: int) -> Non
         # fal lists no type for this one; unlisted types are as final as the listed ones.
         bounds = {"min_ratio": limits.ratio_over, "max_ratio": limits.ratio_under}
         raise BadImage("image_aspect_ratio", f"The image has {shape}, too long for its height or width", bounds)
+
+
+def _check_said(said: Mapping[str, float], size_bytes: int, width: int, height: int) -> None:
+    if size_bytes > said.get("max_file_size", size_bytes):
+        most = {"max_size": said["max_file_size"]}
+        raise BadImage("file_too_large", f"The file has {size_bytes} bytes, too many for this model", most)
+    shape = f"The image has {width}x{height} pixels"
+    least = {name: said[name] for name in ("min_height", "min_width") if name in said}
+    if width < least.get("min_width", width) or height < least.get("min_height", height):
+        raise BadImage("image_too_small", shape, least)
+    most = {name: said[name] for name in ("max_height", "max_width") if name in said}
+    if width > most.get("max_width", width) or height > most.get("max_height", height):
+        raise BadImage("image_too_large", shape, most)
+    ratio = width / height
+    if not said.get("min_aspect_ratio", ratio) <= ratio <= said.get("max_aspect_ratio", ratio):
+        bounds = {name: said[name] for name in ("min_aspect_ratio", "max_aspect_ratio") if name in said}
+        raise BadImage("image_aspect_ratio", f"{shape}, too long for its height or width", bounds)
 
 
 def _opened(content: bytes) -> Image.Image:

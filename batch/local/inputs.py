@@ -11,11 +11,11 @@ import binascii
 import hashlib
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch.endpoints import Endpoint, Field
+from batch.endpoints import Endpoint, Field, with_files
 from batch.local.checking import Loc, refusal
 from batch.local.shape import Size
 from batch.local.store import Request
@@ -25,6 +25,8 @@ __all__ = ["Picture", "data_uri_bytes", "fetched", "filled", "shown_pictures"]
 SEED_MAX = 2**31 - 1
 
 _AT_THE_END = re.compile(r"(end|tail|last)_.*")  # end_image_url, tail_image_url, last_frame_url
+
+_URL = re.compile(r"https?://|data:[a-z]", re.IGNORECASE)
 
 Fetch = Callable[[Loc, str], Awaitable[bytes]]
 
@@ -53,16 +55,20 @@ def filled(endpoint: Endpoint, request: Request) -> dict[str, Any]:
     return wanted
 
 
-def _named_files(endpoint: Endpoint, wanted: Mapping[str, Any]) -> Iterator[tuple[Field, Loc, str]]:
-    """Every file that an input names, in the document's order: its field, where it stands, and the URL."""
+def _named_files(endpoint: Endpoint, wanted: Mapping[str, Any]) -> list[tuple[Field, str]]:
+    """Every file that an input names, at any depth, in the document's order: its field, and the URL."""
+    found: list[tuple[Field, str]] = []
+
+    def seen(field: Field, text: str) -> str:
+        # Where a text need not be a file, only what looks like one is taken for it.
+        if text and (_URL.match(text) or (field.is_file and not field.is_loose)):
+            found.append((field, text))
+        return text
+
     for field in endpoint.fields:
-        value = wanted.get(field.name)
-        if not field.is_file or not value:
-            continue
-        if isinstance(value, list):
-            yield from ((field, (field.name, index), str(part)) for index, part in enumerate(value))
-        else:
-            yield field, (field.name,), str(value)
+        if wanted.get(field.name) is not None:
+            with_files(field, wanted[field.name], seen)
+    return found
 
 
 async def fetched(
@@ -71,33 +77,34 @@ async def fetched(
     *,
     fetch: Fetch,
     run_blocking: Callable[..., Awaitable[Any]],
-) -> list[tuple[Field, Picture]]:
-    """Fetch every file of an input, as fal does before the model starts; those that can be shown, with their fields.
+) -> list[Picture]:
+    """Fetch every file of an input, as fal does before the model starts; those that can be shown.
 
     Refused when one cannot be had, or is a picture that the model does not take.
     """
     from batch.local.images import BadImage, first_frame, picture_size
 
     pictures = []
-    for field, loc, url in _named_files(endpoint, wanted):
+    for field, url in _named_files(endpoint, wanted):
+        loc = field.path
         content = await fetch(loc, url)
         if field.media not in ("image", "video"):
             continue
         try:
+            limits = endpoint.image_limits
             if field.media == "video":
-                content = await run_blocking(first_frame, content)
-            limits = endpoint.image_limits if field.media == "image" else None
-            size = await run_blocking(picture_size, content, limits)
+                content, limits = await run_blocking(first_frame, content), None
+            size = await run_blocking(picture_size, content, limits, field.limits)
         except BadImage as exc:
             raise refusal(exc.kind, loc, exc.message, url, exc.context) from exc
-        pictures.append((field, Picture(loc=loc, value=url, content=content, size=size)))
+        pictures.append(Picture(loc=loc, value=url, content=content, size=size))
     return pictures
 
 
-def shown_pictures(pictures: list[tuple[Field, Picture]]) -> tuple[Picture, ...]:
+def shown_pictures(pictures: list[Picture]) -> tuple[Picture, ...]:
     """The one to start from and, where the endpoint takes such a one, the one to end in."""
-    last = [picture for field, picture in pictures if _AT_THE_END.fullmatch(field.name)]
-    others = [picture for field, picture in pictures if not _AT_THE_END.fullmatch(field.name)]
+    last = [picture for picture in pictures if _AT_THE_END.fullmatch(str(picture.loc[0]))]
+    others = [picture for picture in pictures if picture not in last]
     return (*others[:1], *last[:1])
 
 

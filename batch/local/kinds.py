@@ -80,7 +80,7 @@ def kind_of(schema: Mapping[str, Any], name: str, endpoint: Endpoint, request: M
 def _stated(schema: Mapping[str, Any], name: str, endpoint: Endpoint) -> Iterator[Kind]:
     """What the document says of a file, the surest first."""
     properties = values.members(schema)
-    said = values.one_branch(properties.get("content_type"))
+    said = values.one_branch(properties.get("content_type", {}))
     # Examples inside fal's `File` say nothing: it is one class, and they are of pictures wherever it is used.
     for text in (said.get("const"), *_texts(said.get("enum")), said.get("default")):
         yield from _known(str(text).rpartition("/")[2])

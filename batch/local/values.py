@@ -1,7 +1,7 @@
 """Plain values that a JSON schema allows: numbers, texts, truth, and which of several alternatives is taken. Pure.
 
-Imports nothing of the project; makes no files. A schema may be anything: what contradicts itself gets a value all the
-same, only not a valid one.
+Imports nothing of the project; makes no files. It is given schemas as `endpoints` reads them: no references, no
+`allOf`. One that contradicts itself gets a value all the same, only not a valid one.
 """
 
 from __future__ import annotations
@@ -49,73 +49,58 @@ _AN_ID = re.compile(r"(.*_)?(id|hash|token|uuid)")
 # --- reading a schema ---
 
 
-def one_branch(schema: Any, *, prefers: Callable[[Any], bool] = lambda _: False, depth: int = 0) -> dict[str, Any]:
-    """One alternative of a schema, as an object of its own: `allOf` merged, of `anyOf` and `oneOf` the first that is
-    preferred, else the first that is not null."""
-    if not isinstance(schema, Mapping):
-        return {}
-    made = {name: value for name, value in schema.items() if name not in ("allOf", "anyOf", "oneOf")}
-    if depth > DEPTH_MAX:
-        return made
-    for name in ("anyOf", "oneOf"):
-        if parts := [part for part in _list(schema.get(name)) if isinstance(part, Mapping)]:
-            real = [part for part in parts if part.get("type") != "null"] or parts
-            chosen = next((part for part in real if prefers(part)), real[0])
-            made = _merged(one_branch(chosen, prefers=prefers, depth=depth + 1), made)
-    for part in _list(schema.get("allOf")):
-        made = _merged(one_branch(part, prefers=prefers, depth=depth + 1), made)
+def one_branch(schema: Schema, *, prefers: Callable[[Schema], bool] = lambda _: False) -> Schema:
+    """One alternative of a schema with what stands beside it: the first that is preferred, else that is not null."""
+    if not schema.get("anyOf"):
+        return schema
+    parts = [part for part in schema["anyOf"] if type_of(part) != "null"] or list(schema["anyOf"])
+    chosen = one_branch(next((part for part in parts if prefers(part)), parts[0]), prefers=prefers)
+    made = {**chosen, **{name: value for name, value in schema.items() if name != "anyOf"}}
+    if members(chosen) and members(schema):
+        made["properties"] = {**members(chosen), **members(schema)}
+    if required(chosen) and required(schema):
+        made["required"] = [*required(chosen), *required(schema)]
     return made
-
-
-def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    made = {**first, **second}
-    if members(first) and members(second):
-        made["properties"] = {**members(first), **members(second)}
-    both = [*_list(first.get("required")), *_list(second.get("required"))]
-    return {**made, "required": both} if both else made
 
 
 def type_of(schema: Schema) -> str | None:
     """The JSON type a value shall have; None when the schema does not say."""
     stated = schema.get("type")
-    names = [stated] if isinstance(stated, str) else [name for name in _list(stated) if isinstance(name, str)]
+    names = [stated] if isinstance(stated, str) else list(stated or ())
     kind = next((name for name in names if name != "null"), names[0] if names else None)
     if kind is None and members(schema):
         return "object"
     return "array" if kind is None and "items" in schema else kind
 
 
-def members(schema: Any) -> Mapping[str, Any]:
+def members(schema: Schema) -> Mapping[str, Schema]:
     """The properties of an object's schema."""
-    found = schema.get("properties") if isinstance(schema, Mapping) else None
-    return {str(name): part for name, part in found.items()} if isinstance(found, Mapping) else {}
+    found: Mapping[str, Schema] = schema.get("properties", {})
+    return found
 
 
-def required(schema: Schema) -> frozenset[str]:
+def required(schema: Schema) -> tuple[str, ...]:
     """The members that an object must have."""
-    return frozenset(name for name in _list(schema.get("required")) if isinstance(name, str))
+    return tuple(schema.get("required", ()))
 
 
 def is_file(schema: Schema) -> bool:
     """Whether the value is fal's object for a file: one with a text `url`."""
     url = members(schema).get("url")
-    return url is not None and type_of(one_branch(url)) in ("string", None) and "url" in members(schema)
+    return url is not None and type_of(one_branch(url)) in ("string", None)
 
 
-def holds_file(schema: Any, depth: int = 0) -> bool:
+def holds_file(schema: Schema, depth: int = 0) -> bool:
     """Whether there is a file anywhere in a value of this schema."""
-    if not isinstance(schema, Mapping) or depth > DEPTH_MAX:
-        return False
-    if is_file(schema):
-        return True
-    parts = [part for name in ("anyOf", "oneOf", "allOf") for part in _list(schema.get(name))]
-    inner = [*parts, *members(schema).values(), schema.get("items")]
+    if depth > DEPTH_MAX or is_file(schema):
+        return depth <= DEPTH_MAX
+    inner = [*schema.get("anyOf", ()), *members(schema).values(), schema.get("items", {})]
     return any(holds_file(part, depth + 1) for part in inner)
 
 
 def bounds(schema: Schema, low: str, high: str) -> tuple[float | None, float | None]:
     """Two limits of a schema, each None where there is none."""
-    return _limit(schema.get(low)), _limit(schema.get(high))
+    return schema.get(low), schema.get(high)
 
 
 # --- judging and making a value ---
@@ -123,16 +108,13 @@ def bounds(schema: Schema, low: str, high: str) -> tuple[float | None, float | N
 
 def fits(schema: Schema, value: Any) -> bool:
     """Whether a plain value is one that the schema allows. Of lists and objects it looks at the type alone."""
-    parts = [part for name in ("anyOf", "oneOf") for part in _list(schema.get(name)) if isinstance(part, Mapping)]
-    if parts and not any(fits(part, value) for part in parts):
-        return False
-    if not all(fits(part, value) for part in _list(schema.get("allOf")) if isinstance(part, Mapping)):
+    if schema.get("anyOf") and not any(fits(part, value) for part in schema["anyOf"]):
         return False
     stated = schema.get("type")
-    names = [stated] if isinstance(stated, str) else _list(stated)
-    if names and not any(name in _TYPES and _TYPES[name](value) for name in names if isinstance(name, str)):
+    names = [stated] if isinstance(stated, str) else list(stated or ())
+    if names and not any(_TYPES[name](value) for name in names):
         return False
-    if schema.get("enum") and value not in _list(schema["enum"]):
+    if "enum" in schema and value not in schema["enum"]:
         return False
     if "const" in schema and value != schema["const"]:
         return False
@@ -142,13 +124,13 @@ def fits(schema: Schema, value: Any) -> bool:
     return not _TYPES["number"](value) or _numeral(schema, value, whole=isinstance(value, int)) == value
 
 
-def plain(schema: Any, name: str, *, seed: int, text: str) -> Any:
+def plain(schema: Schema, name: str, *, seed: int, text: str) -> Any:
     """A likely value for a member of that name. `seed` decides what is up to chance, `text` is what prose says."""
     schema = one_branch(schema)
     if "const" in schema:
         return schema["const"]
-    if enum := _list(schema.get("enum")):
-        return enum[seed % len(enum)]
+    if "enum" in schema:
+        return schema["enum"][seed % len(schema["enum"])]
     default = schema.get("default")
     if default is not None and fits(schema, default):
         return default
@@ -176,14 +158,13 @@ def _numeral(schema: Schema, number: float, *, whole: bool) -> float:
         least += step
     if under is True and most is not None:
         most -= step
-    if (limit := _limit(over)) is not None:
-        least = limit + step if least is None else max(least, limit + step)
-    if (limit := _limit(under)) is not None:
-        most = limit - step if most is None else min(most, limit - step)
+    if over is not None and not isinstance(over, bool):
+        least = over + step if least is None else max(least, over + step)
+    if under is not None and not isinstance(under, bool):
+        most = under - step if most is None else min(most, under - step)
     number = min(number, most) if most is not None else number
     number = max(number, least) if least is not None else number
-    grid = _limit(schema.get("multipleOf"))
-    if grid and grid > 0 and math.isfinite(number / grid):
+    if (grid := schema.get("multipleOf")) and math.isfinite(number / grid):
         steps = round(number / grid)
         steps += least is not None and steps * grid < least
         number = steps * grid
@@ -206,19 +187,4 @@ def _text(schema: Schema, name: str, seed: int, text: str) -> str:
 
 
 def _matches(schema: Schema, value: str) -> bool:
-    pattern = schema.get("pattern")
-    if not isinstance(pattern, str):
-        return True
-    try:
-        return re.search(pattern, value) is not None
-    except re.error:
-        return True  # it says nothing that could be kept
-
-
-def _limit(value: object) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return value if is_number else None  # type: ignore[return-value]
-
-
-def _list(value: object) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else []
+    return "pattern" not in schema or re.search(schema["pattern"], value) is not None
