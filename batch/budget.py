@@ -1,15 +1,32 @@
 """What an attempt counts in money, and whether the next one fits under the cap. Pure; integer micro-dollars.
 
 An attempt's price is reserved when it is claimed and counts in full while it is open or in doubt. Its end settles it:
-a result, or a verdict that fal bills, keeps the price; one that fal does not bill releases it. As fal documents
-it, 5xx, a start timeout and what was never taken are free; a 422 is charged unless its billable units say 0.
+what fal bills costs its billable units times the price of one, or the reserved price where that is not known; a verdict
+that fal does not bill releases it. As fal documents it, 5xx, a start timeout and what was never taken are free; a 422
+is charged unless its billable units say 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 
-__all__ = ["affordable", "fits", "settled", "usd"]
+__all__ = ["Cost", "affordable", "fits", "settled", "usd"]
+
+DIGITS_MAX = 40  # of a figure in a header; a longer one is no quantity
+
+BELIEVED_WITHIN = 20
+"""By so many times fal's count may differ from the estimate. Units that are not what we take them for (tokens for a
+million of them, minutes for seconds) are off by sixty and more; then the estimate counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an ended attempt cost, None where nobody knows; `is_told` when it is fal's own count, else our estimate."""
+
+    micros: int | None
+    is_told: bool = False
 
 
 def fits(*, exposure_micros: int, price_micros: int | None, cap_micros: int | None) -> bool:
@@ -29,11 +46,21 @@ def affordable(prices_micros: Iterable[int | None], left_micros: int) -> int:
     return count
 
 
-def settled(*, price_micros: int | None, is_billed: bool, billable_units: str | None) -> int | None:
-    """What an ended attempt cost: its price, or 0 where fal bills nothing. None while the price is unknown."""
-    if not is_billed or _is_zero(billable_units):
-        return 0
-    return price_micros
+def settled(
+    *, price_micros: int | None, is_billed: bool, billable_units: str | None, unit_usd: str | None = None
+) -> Cost:
+    """What an ended attempt cost: nothing where fal bills nothing, else fal's units at `unit_usd` dollars each, where
+    both are known and come near the estimate; else the estimate, which is the reserved price."""
+    units = _figure(billable_units)
+    if not is_billed or units == 0:
+        return Cost(micros=0, is_told=units == 0)
+    price = _figure(unit_usd)
+    if units is None or not price:
+        return Cost(micros=price_micros)
+    told = int((units * price * 1_000_000).to_integral_value(ROUND_HALF_UP))
+    if price_micros is not None and not price_micros <= told * BELIEVED_WITHIN <= price_micros * BELIEVED_WITHIN**2:
+        return Cost(micros=price_micros)
+    return Cost(micros=told, is_told=True)
 
 
 def usd(micros: int | None) -> str:
@@ -43,8 +70,12 @@ def usd(micros: int | None) -> str:
     return f"${micros / 1_000_000:,.2f}" if abs(micros) >= 1_000_000 or micros == 0 else f"${micros / 1_000_000:.4f}"
 
 
-def _is_zero(units: str | None) -> bool:
+def _figure(text: str | None) -> Decimal | None:
+    """A decimal number that is not below zero; None for anything else that a header may hold."""
+    if text is None or len(text) > DIGITS_MAX:
+        return None
     try:
-        return units is not None and float(units) == 0.0
-    except ValueError:
-        return False
+        number = Decimal(text.strip())
+    except ArithmeticError:
+        return None
+    return number if number.is_finite() and 0 <= number < 10**12 else None

@@ -83,7 +83,8 @@ class Row:
 
     `address` is where it stands (`shots.csv:17`), `position` its order among the rows, `stem` the wanted file name
     without its ending, `cells` the line as the user wrote it (every column of the sheet, in order, as text). `number`
-    counts the manifest's rows from 1, blank ones left out: takes and combinations of one row share it.
+    counts the manifest's rows from 1, blank ones left out: takes and combinations of one row share it. `image_size`
+    (width, height) is that of its picture, where it is a local file.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Row:
     stem: str
     job: Job
     number: int = 0
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,8 @@ class Attempt:
     answer had told it; `closed_at` is when the POST could at the latest still have been open (None while it is).
     `over_at_fal` is a moment by fal's own clock at which it was over, whatever ours said: None until fal answered a
     question about it.
-    `request_id` is also set when a damaged answer carried one: the attempt is then in doubt all the same.
+    `request_id` is also set when a damaged answer carried one: the attempt is then in doubt all the same. `unit_usd` is
+    what one of fal's billable units costs, an exact decimal; None where nobody knows.
     """
 
     id: int
@@ -126,6 +129,7 @@ class Attempt:
     start_timeout_s: float
     run_timeout_s: float
     submitting_at: float
+    unit_usd: str | None = None
     clock_offset_s: float | None = None
     closed_at: float | None = None
     over_at_fal: float | None = None

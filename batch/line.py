@@ -25,7 +25,7 @@ from batch.states import State
 if TYPE_CHECKING:
     import httpx
 
-    from batch.endpoints import Endpoint
+    from batch.endpoints import Endpoint, UnitPrice
     from batch.scheduler import Ending
 
 __all__ = ["EXIT_INTERRUPTED", "Progress", "call_off", "carry_out", "look", "on_a_loop", "run_line", "stay"]
@@ -74,6 +74,7 @@ async def run_line(
     only_cancelling: bool = False,
     give_up: frozenset[int] = frozenset(),
     only_jobs: frozenset[int] | None = None,
+    unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None,
 ) -> Ending | None:
     """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
     from batch import endpoints, fal, fetch
@@ -109,6 +110,7 @@ async def run_line(
         downloads=not settings.no_download,
         only_cancelling=only_cancelling,
         only_jobs=only_jobs,
+        unit_price_of=unit_price_of,
     )
     scheduler = Scheduler(
         ledger=ledger,
@@ -141,10 +143,20 @@ async def carry_out(
     cap: int | None,
     give_up: frozenset[int],
     progress: Progress,
-    only_jobs: frozenset[int] | None = None,
+    only_jobs: frozenset[int] | None,
+    unit_price_of: Callable[[str], UnitPrice | None],
 ) -> Ending:
     """A real run of one campaign, from its first signal handler to the last file; with `only_jobs` a retry of these."""
-    return await _lived(settings, ledger, campaign_id, progress, cap_micros=cap, give_up=give_up, only_jobs=only_jobs)
+    return await _lived(
+        settings,
+        ledger,
+        campaign_id,
+        progress,
+        cap_micros=cap,
+        give_up=give_up,
+        only_jobs=only_jobs,
+        unit_price_of=unit_price_of,
+    )
 
 
 async def call_off(
@@ -176,6 +188,7 @@ async def _lived(
     give_up: frozenset[int] = frozenset(),
     only_jobs: frozenset[int] | None = None,
     only_cancelling: bool = False,
+    unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None,
 ) -> Ending:
     """A run with the world around it, left in order at a signal or when its time is over."""
     import anyio
@@ -210,6 +223,7 @@ async def _lived(
                 give_up=give_up,
                 only_jobs=only_jobs,
                 only_cancelling=only_cancelling,
+                unit_price_of=unit_price_of,
                 **world,
             )
             tasks.cancel_scope.cancel()

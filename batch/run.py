@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from batch import budget, line
 from batch.errors import InputError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
+from batch.pricing import PriceBasis, Prices
 from batch.reconcile import proof_due_at
 from batch.settings import Settings
 from batch.states import State
@@ -69,12 +70,14 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """How a run ended. `ending` is None when there was nothing to do, and not one request was made."""
+    """How a run ended. `ending` is None when there was nothing to do, and not one request was made; `prices` is where
+    the prices of what it had to submit come from."""
 
     status: StatusReport
     planned: Planned
     ending: Ending | None
     exit_code: int
+    prices: tuple[PriceBasis, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,7 @@ def run(
     when `confirm` says no: then nothing is changed.
     """
     manifest = load_manifest(manifest_path, settings)
+    prices = Prices(settings)
     cap = cap_of(manifest, settings)
     is_first = not (settings.state / LEDGER_NAME).exists()
     if is_first and settings.key is None and not settings.local:
@@ -148,14 +152,18 @@ def run(
         campaign_id = ledger.campaign(manifest.name, manifest_path)
         if again is not None:
             ledger.doubt_what_a_crash_left()
-        with ledger.planning(campaign_id, manifest.rows(), cap_micros=cap) as planned:
+        rows = prices.priced(manifest.rows(), ledger, campaign_id, is_retry=again is not None)
+        bases: tuple[PriceBasis, ...] = ()
+        with ledger.planning(campaign_id, rows, cap_micros=cap) as planned:
             wanted = _wanted(ledger, campaign_id, planned, cap, again)
             has_work = _has_work(settings, ledger, campaign_id, wanted)
             if has_work:
                 _check_means(settings, wanted.planned, cap, ledger.unpriced_exposure(campaign_id))
                 price_of = _price_of(ledger, campaign_id, wanted)
                 quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
-                quote = replace(quote, is_first=is_first, retried=len(wanted.only or ()), rest=wanted.rest)
+                bases = prices.bases(wanted.planned.to_submit_by_endpoint)
+                retried = len(wanted.only or ())
+                quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases)
                 if wanted.planned.to_submit and not confirm(quote):
                     raise Declined
         ending = None
@@ -163,8 +171,19 @@ def run(
             ledger.retried_all(wanted.retried)
             progress.opened(partial(ledger.job_line, campaign_id))
             give_up = frozenset(attempt.id for attempt in wanted.given_up)
-            ending = line.on_a_loop(line.carry_out, settings, ledger, campaign_id, cap, give_up, progress, wanted.only)
-        return _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
+            ending = line.on_a_loop(
+                line.carry_out,
+                settings,
+                ledger,
+                campaign_id,
+                cap,
+                give_up,
+                progress,
+                wanted.only,
+                prices.unit_price,
+            )
+        report = _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
+        return replace(report, prices=bases)
 
 
 def reconcile(manifest_path: Path | None, settings: Settings, *, command: str, progress: Progress) -> Reconciled:

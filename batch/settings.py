@@ -171,7 +171,7 @@ OPTIONS: Mapping[str, Option] = {
             default=None,
             parse=parse_usd,
             metavar="USD",
-            help="What a job costs where its price is not known. A cap needs one.",
+            help="What each job costs, whatever fal's price list and the built-in rules say.",
         ),
         Option(
             name="fail_on_error",

@@ -1,5 +1,5 @@
 """What a manifest would come to and where its campaign stands, as values. Reads only: nothing is written but the sheet
-that `export` and the page that `gallery` was asked for, and nothing is sent.
+that `export` and the page that `gallery` was asked for, and nothing is sent but the question for fal's price list.
 
 One function a question. What is decided, the parts below decide; what is printed, `cli` prints.
 """
@@ -27,6 +27,7 @@ from batch.ledger import (
     compare,
     open_reader,
 )
+from batch.pricing import PriceBasis, Prices
 from batch.settings import OPTIONS, Settings
 from batch.states import State
 
@@ -89,8 +90,8 @@ class Quote:
     counts under the cap already; `unit` is what the sheet's rows are (`row`, `picture`), `combinations` how many the
     matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has
     to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. A retry submits
-    the `retried` jobs alone, and leaves the `rest`. `requests` and
-    `duplicates` are samples.
+    the `retried` jobs alone, and leaves the `rest`. `requests` and `duplicates` are samples; `prices` says of each
+    endpoint where its price comes from.
     """
 
     campaign: str
@@ -109,6 +110,7 @@ class Quote:
     rest: int = 0
     requests: tuple[SampleRequest, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
+    prices: tuple[PriceBasis, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +177,16 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     try:
         campaign_id = None if reader is None else _checked(reader, manifest, manifest_path)
-        found = compare(manifest.rows(), reader, campaign_id, cap_micros=cap_of(manifest, settings), first=requests)
+        prices = Prices(settings)
+        rows = prices.priced(manifest.rows(), reader, campaign_id)
+        found = compare(rows, reader, campaign_id, cap_micros=cap_of(manifest, settings), first=requests)
         dearest = found.planned.price_max_micros or 0
         quote = quote_of(manifest, settings, found.planned, reader, campaign_id, price_of=lambda count: count * dearest)
         return replace(
             quote,
             requests=tuple(_sample(row, settings) for row in found.first),
             duplicates=_duplicates(manifest, found),
+            prices=prices.bases(found.planned.to_submit_by_endpoint),
         )
     finally:
         if reader is not None:
@@ -467,6 +472,7 @@ def _result(found: RowResult | None, row: Row, state: Path, out: Path) -> Result
         endpoint=found.endpoint,
         request_id=found.request_id or "",
         cost_usd="" if found.cost_micros is None else f"{found.cost_micros / 1_000_000:.6f}",
+        cost_source=found.cost_source or "",
         attempts=str(found.attempts),
         submitted_at=_when(found.submitted_at),
         finished_at=_when(found.finished_at),

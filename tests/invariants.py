@@ -168,12 +168,15 @@ def _check_money(db: sqlite3.Connection, cap_micros: int | None, unpriced_micros
         name = f"attempt {attempt['id']} of job {attempt['job_id']}"
         price, cost, end = attempt["price_micros"], attempt["cost_micros"], attempt["end_event"]
         assert attempt["is_settled"] == (attempt["ended_at"] is not None), f"{name}: settled and ended are not one"
-        assert cost == price or (end is not None and cost == 0), f"{name}: price {price}, cost {cost}, end {end}"
+        is_told = end is not None and attempt["is_cost_told"] and attempt["billable_units"] is not None
+        assert cost == price or (end is not None and cost == 0) or is_told, (
+            f"{name}: price {price}, cost {cost}, end {end}"
+        )
         assert end not in IS_FREE or cost == 0, f"{name}: {end} is free, and it costs {cost}"
         witness = attempt["witness"]
         assert witness is None or end == "given_up", f"{name}: {witness} as a witness, and ended by {end}"
         free = cost == 0 and (witness in {"absent", "free"} or attempt["billable_units"] is not None)
-        assert end != "given_up" or cost == price or free, (
+        assert end != "given_up" or cost == price or free or is_told, (
             f"{name}: given up, {witness}, and it counts {cost} of {price}"
         )
     for campaign in db.execute("SELECT * FROM campaign").fetchall():

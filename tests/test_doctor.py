@@ -442,7 +442,10 @@ def test_every_way_to_a_state_keeps_the_rules(tmp_path: Path, state: State) -> N
         ),
         (["UPDATE attempt SET result = NULL WHERE job_id = 1"], "what is complete has its result"),
         (["UPDATE attempt SET is_settled = 1 WHERE job_id = 2"], "an attempt is settled when it has ended"),
-        (["UPDATE attempt SET cost_micros = 7 WHERE job_id = 2"], "an attempt costs what was reserved for it"),
+        (
+            ["UPDATE attempt SET cost_micros = 7 WHERE job_id = 2"],
+            "an attempt costs what was reserved for it, what fal counted, or nothing",
+        ),
         (["PRAGMA foreign_keys = OFF", "UPDATE row SET job_id = 99 WHERE job_id = 2"], "every row has its job"),
     ],
 )

@@ -57,8 +57,8 @@ def key(probe: Probe) -> Awaitable[None]:
     return probe.key(ENDPOINT)
 
 
-def prices(probe: Probe) -> Awaitable[None]:
-    return probe.prices(ENDPOINT)
+def prices(probe: Probe) -> Awaitable[object]:
+    return probe.prices([ENDPOINT])
 
 
 def reach(probe: Probe) -> Awaitable[Reached]:

@@ -216,11 +216,11 @@ def test_semicolons_and_a_byte_order_mark_are_read(rows_of: Rows) -> None:
     assert (row.id, row.job.input["prompt"]) == ("a", "x, y")
 
 
-def test_a_price_that_is_given_serves_where_no_rule_prices_a_job(folder: Path) -> None:
+def test_a_price_that_is_given_is_that_of_every_job(folder: Path) -> None:
     second_model(folder)
     (folder / "shots.csv").write_text(f"prompt,image_url,endpoint\nx,{URL},acme/still\nx,{URL},\n")
     loaded = manifest.load(folder / "shots.csv", pinned_dir=folder, price_micros=70_000)
-    assert [row.job.price_micros for row in loaded.rows()] == [70_000, 251_777]
+    assert [row.job.price_micros for row in loaded.rows()] == [70_000, 70_000]
 
 
 def test_a_manifest_says_what_its_rows_are_and_how_many_combinations_each_has(folder: Path) -> None:

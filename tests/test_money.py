@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from batch.budget import fits, settled, usd
+from batch.budget import Cost, fits, settled, usd
 from batch.retry import (
     BACKOFF_MAX_S,
     DURATIONS_KEPT,
@@ -62,13 +62,48 @@ def test_a_price_fits_up_to_the_cap_and_an_unknown_one_under_no_cap(
     ],
 )
 def test_an_attempt_costs_its_price_unless_fal_bills_nothing(is_billed: bool, units: str | None, expected: int) -> None:
-    assert settled(price_micros=100, is_billed=is_billed, billable_units=units) == expected
+    assert settled(price_micros=100, is_billed=is_billed, billable_units=units).micros == expected
 
 
 def test_an_unknown_price_stays_unknown_unless_nothing_is_billed() -> None:
-    assert settled(price_micros=None, is_billed=True, billable_units="3") is None
-    assert settled(price_micros=None, is_billed=True, billable_units="0") == 0
-    assert settled(price_micros=None, is_billed=False, billable_units=None) == 0
+    assert settled(price_micros=None, is_billed=True, billable_units="3").micros is None
+    assert settled(price_micros=None, is_billed=True, billable_units="0").micros == 0
+    assert settled(price_micros=None, is_billed=False, billable_units=None).micros == 0
+
+
+@pytest.mark.parametrize(
+    ("price", "units", "unit_usd", "expected"),
+    [
+        (49_000, "0.0486", "1.00", Cost(micros=48_600, is_told=True)),
+        (49_000, "0.0486", "0.80", Cost(micros=38_880, is_told=True)),
+        (49_000, "0.0000005", "100000", Cost(micros=50_000, is_told=True)),
+        (49_000, " 1 ", "0.1", Cost(micros=100_000, is_told=True)),
+        (None, "3", "0.25", Cost(micros=750_000, is_told=True)),
+        (49_000, "0", "1.00", Cost(micros=0, is_told=True)),
+        (49_000, "48600", "1.00", Cost(micros=49_000)),  # tokens where a million of them is the unit
+        (49_000, "0.0000486", "1.00", Cost(micros=49_000)),
+        (49_000, "0.0486", None, Cost(micros=49_000)),
+        (49_000, None, "1.00", Cost(micros=49_000)),
+        (49_000, "-1", "1.00", Cost(micros=49_000)),
+        (49_000, "inf", "1.00", Cost(micros=49_000)),
+        (49_000, "1e99999999", "1.00", Cost(micros=49_000)),
+        (49_000, "9" * 5000, "1.00", Cost(micros=49_000)),
+        (49_000, "five", "1.00", Cost(micros=49_000)),
+    ],
+)
+def test_fals_own_count_is_the_cost_where_its_unit_is_known_and_it_is_near_the_estimate(
+    price: int | None, units: str | None, unit_usd: str | None, expected: Cost
+) -> None:
+    assert settled(price_micros=price, is_billed=True, billable_units=units, unit_usd=unit_usd) == expected
+
+
+def test_units_of_a_verdict_that_is_not_billed_cost_nothing() -> None:
+    assert settled(price_micros=100, is_billed=False, billable_units="5", unit_usd="1") == Cost(micros=0)
+
+
+def test_cents_are_added_up_exactly() -> None:
+    costs = [settled(price_micros=100, is_billed=True, billable_units="0.1", unit_usd="0.0011") for _ in range(1_000)]
+    assert sum(cost.micros or 0 for cost in costs) == 110_000
 
 
 @pytest.mark.parametrize(

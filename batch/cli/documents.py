@@ -59,6 +59,7 @@ def plan_of(quote: Quote) -> dict[str, Any]:
         "used_micros": quote.used_micros,
         "affordable": planned.affordable,
         "this_run": {"jobs": quote.submits, "estimate_micros": quote.estimate_micros, "seconds": quote.seconds},
+        "prices": [dataclasses.asdict(basis) for basis in quote.prices],
         "first_requests": [dataclasses.asdict(request) for request in quote.requests],
         "first_duplicates": [dataclasses.asdict(duplicate) for duplicate in quote.duplicates],
     }
@@ -83,6 +84,7 @@ def run_of(report: RunReport) -> dict[str, Any]:
         "submitted": 0 if ending is None else ending.submitted,
         "stopped": None if stop is None else {"cause": stop.cause, "message": stop.message},
         "notes": [] if ending is None else list(ending.notes),
+        "prices": [dataclasses.asdict(basis) for basis in report.prices],
         "exit_code": report.exit_code,
     }
 
@@ -149,4 +151,8 @@ def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:
 
 
 def _totals(totals: CampaignTotals) -> dict[str, Any]:
-    return {**dataclasses.asdict(totals), "exposure_micros": totals.exposure_micros}
+    return {
+        **dataclasses.asdict(totals),
+        "settled_estimate_micros": totals.settled_micros - totals.settled_told_micros,
+        "exposure_micros": totals.exposure_micros,
+    }

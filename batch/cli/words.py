@@ -14,6 +14,7 @@ from batch.cli.options import typed
 from batch.doctor import Finding, Verdict
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
 from batch.ledger import CampaignTotals, JobLine, Judged
+from batch.pricing import PriceBasis
 from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import Settings
 from batch.states import State
@@ -150,6 +151,8 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
             unknown = f"of {count_of(planned.unpriced, 'job')} is not known (--price says one)"
             price = f"{price}; that {unknown}" if price else f"that {unknown}"
         yield "price", price + ("; a rehearsal costs nothing" if settings.local else "")
+        for basis in quote.prices:
+            yield "", _basis(basis, is_only=len(quote.prices) == 1)
     if quote.cap_micros is not None:
         left = f"{usd(quote.cap_micros)}, {usd(quote.used_micros)} of it used"
         fit = "all fit" if planned.affordable == planned.to_submit else f"{planned.affordable:,} of them fit"
@@ -157,6 +160,25 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
         yield "cap", f"{left}: {fit}" if planned.to_submit else left
     if quote.submits < planned.affordable:
         yield "this run", f"{count_of(quote.submits, 'job')} (--limit) for up to {usd(quote.estimate_micros)}"
+
+
+def _basis(basis: PriceBasis, *, is_only: bool) -> str:
+    """Whose word an endpoint's price is: `by fal's price list of 2026-11-22: $1.00 per 1m tokens`."""
+    unit = "" if basis.unit is None else f"{_usd_text(basis.unit_usd)} per {basis.unit}"
+    told = {
+        "option": "as --price says",
+        "fal": f"by fal's price list of {basis.as_of}: {unit}",
+        "built_in": f"by the built-in rule of {basis.as_of}: {unit}",
+        "unknown": f"fal's price list has {unit}" if unit else "no price is known",
+    }[basis.source]
+    note = f" ({basis.note})" if basis.note and basis.source != "option" else ""
+    return ("" if is_only else f"{basis.endpoint}: ") + told + note
+
+
+def _usd_text(amount: str | None) -> str:
+    """An exact decimal as money: `$1.00`, `$0.0025`."""
+    whole, _, places = (amount or "0").partition(".")
+    return f"${int(whole):,}.{places.rstrip('0'):0<2}"
 
 
 def _fact(label: str, count: int | str, words: str) -> str:
@@ -224,7 +246,7 @@ def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
 def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
     if is_rehearsal:
         return f"  a rehearsal: fal would have billed {usd(totals.settled_micros)}"
-    parts = [f"{usd(totals.settled_micros)} spent"]
+    parts = [f"{usd(totals.settled_micros)} spent{_whose_word(totals)}"]
     if totals.reserved_micros:
         parts.append(f"{usd(totals.reserved_micros)} reserved")
     if totals.in_doubt_micros:
@@ -239,10 +261,24 @@ def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
             f"of the spent, {usd(totals.paid_twice_micros)} for {paid} given up that fal had taken: paid twice"
         )
     if totals.unpriced_attempts:
-        parts.append(f"{totals.unpriced_attempts:,} attempts of unknown price")
-    if totals.to_submit_micros:
-        parts.append(f"up to {usd(totals.to_submit_micros)} for what is not submitted yet")
+        parts.append(f"{count_of(totals.unpriced_attempts, 'submit')} without a known price")
+    left = [f"up to {usd(totals.to_submit_micros)}"] if totals.to_submit_micros else []
+    if totals.to_submit_unpriced:
+        left.append(f"{count_of(totals.to_submit_unpriced, 'job')} without a known price")
+    if left:
+        parts.append(f"{' and '.join(left)} for what is not submitted yet")
     return f"  money: {', '.join(parts)}"
+
+
+def _whose_word(totals: CampaignTotals) -> str:
+    """How much of what is spent is fal's own count, and how much our estimate."""
+    estimated = totals.settled_micros - totals.settled_told_micros
+    if not totals.settled_micros:
+        return ""
+    if not totals.settled_told_micros:
+        return " (estimated)"
+    told = f"{usd(totals.settled_told_micros)} by fal's count"
+    return f" ({told}, {usd(estimated)} estimated)" if estimated else " (by fal's count)"
 
 
 def jobs_header() -> str:
@@ -253,6 +289,7 @@ def job_line(line: JobLine) -> str:
     """One row of the table of `jobs`."""
     id = line.row_id if line.stem == line.row_id else line.stem
     cost = "" if line.cost_micros is None else usd(line.cost_micros)
+    cost = f"~{cost}" if line.cost_micros and line.cost_source != "fal" else cost
     return f"{line.state.value:<10} {line.address:<20} {id:<20} {cost:>9}  {_detail(line)}".rstrip()
 
 

@@ -223,12 +223,12 @@ async def _control(settings: Settings, world: World, ledger: Ledger, now: float)
 
 
 async def _prices(settings: Settings, probe: Probe) -> Said:
-    built_in = "estimates use the built-in price rules"
     try:
-        await probe.prices(_endpoint(settings))
+        told = await probe.prices([_endpoint(settings)])
     except FalBatchError as exc:
-        return note(f"fal's are not told to this key ({exc}); {built_in} anyway")
-    return ok(f"fal's can be asked; {built_in}")
+        return note(f"fal's list is not told to this key ({exc}); estimates use the built-in rules")
+    price = next((f": {one.amount:f} {one.currency} per {one.unit}" for one in told if one.amount is not None), "")
+    return ok(f"fal's list can be asked, and estimates go by it{price}")
 
 
 def _endpoint(settings: Settings) -> str:

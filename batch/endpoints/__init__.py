@@ -15,7 +15,16 @@ from batch.endpoints.endpoint import (
 )
 from batch.endpoints.fields import Field, dotted, names_of, with_files
 from batch.endpoints.images import check_image, check_size
-from batch.endpoints.price import PRICE_MARGIN_PERCENT, frame_size, nearest_ratio, price_micros
+from batch.endpoints.price import (
+    PRICE_MARGIN_PERCENT,
+    UnitPrice,
+    built_in_price,
+    counts_same,
+    frame_size,
+    nearest_ratio,
+    price_micros,
+)
+from batch.endpoints.units import Unit
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -25,11 +34,15 @@ __all__ = [
     "Field",
     "ImageLimits",
     "Problem",
+    "Unit",
+    "UnitPrice",
     "built_in",
+    "built_in_price",
     "check_image",
     "check_input",
     "check_size",
     "check_value",
+    "counts_same",
     "dotted",
     "file_name",
     "frame_size",

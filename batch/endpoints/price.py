@@ -1,19 +1,31 @@
 """What a job will cost at most, and how large its video will be. Pure; every figure is data with its source and date.
 
-The estimate is what a cap reserves, so it leans to the dear side; what was really billed comes from fal.
+The estimate is what a cap reserves, so it leans to the dear side; what was really billed comes from fal. A price that
+fal's own list tells goes before the built-in one: through the endpoint's rule where that counts the same thing, else by
+what the input itself says (`units`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from decimal import Decimal
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import Any
 
 from batch.endpoints.endpoint import Endpoint, data_file
+from batch.endpoints.units import Unit, quantity, wanted
 
-__all__ = ["PRICE_MARGIN_PERCENT", "frame_size", "nearest_ratio", "price_micros"]
+__all__ = [
+    "PRICE_MARGIN_PERCENT",
+    "UnitPrice",
+    "built_in_price",
+    "counts_same",
+    "frame_size",
+    "nearest_ratio",
+    "price_micros",
+]
 
 PRICE_MARGIN_PERCENT = 2
 """Sources disagree by just under 2 % on the frame size and the number of frames that are billed (2026-01-28)."""
@@ -21,22 +33,72 @@ PRICE_MARGIN_PERCENT = 2
 TOKEN_PIXELS = 1024  # one video token is this many pixels of one frame
 
 
-def price_micros(endpoint: Endpoint, input: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> int | None:
-    """The most that this input should cost, in micro-dollars, rounded up; None where no rule covers it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPrice:
+    """What one unit of an endpoint costs: `usd`, an exact decimal, for one `unit` in the words of its source. `as_of`
+    is the date of the source."""
+
+    unit: str
+    usd: Decimal
+    source: str
+    as_of: str
+
+
+def price_micros(
+    endpoint: Endpoint,
+    input: Mapping[str, Any],
+    image_size: tuple[int, int] | None = None,
+    *,
+    listed: UnitPrice | None = None,
+) -> int | None:
+    """The most that this input should cost, in micro-dollars, rounded up; None where nobody can say.
 
     `image_size` (width, height) settles the frame where the ratio is `auto`; without it the dearest frame of that
-    resolution is taken. A field that is not set counts with fal's own default.
+    resolution is taken. A field that is not set counts with fal's own default. `listed` is what fal's price list says;
+    where the endpoint has a rule that counts something else, the rule's own price stays.
     """
-    if endpoint.id not in _rules():
-        return None
-    ratio = str(_wanted(endpoint, input, "aspect_ratio") or "auto")
+    rule = _rules().get(endpoint.id)
+    if rule is None:
+        return None if listed is None else _listed_micros(endpoint, input, listed)
+    ratio = str(wanted(endpoint, input, "aspect_ratio") or "auto")
     return _token_price(
         endpoint.id,
-        str(_wanted(endpoint, input, "resolution")),
+        str(wanted(endpoint, input, "resolution")),
         nearest_ratio(*image_size) if ratio == "auto" and image_size is not None else ratio,
-        str(_wanted(endpoint, input, "duration")),
-        _wanted(endpoint, input, "num_frames"),
+        str(wanted(endpoint, input, "duration")),
+        wanted(endpoint, input, "num_frames"),
+        _usd_per_token(rule, listed),
     )
+
+
+def built_in_price(endpoint_id: str) -> UnitPrice | None:
+    """The unit price of the endpoint's own rule; None where it has none."""
+    rule = _rules().get(endpoint_id)
+    if rule is None:
+        return None
+    return UnitPrice(unit=rule["unit"], usd=Decimal(rule["usd"]), source=rule["source"], as_of=rule["as_of"])
+
+
+def counts_same(endpoint_id: str, listed: UnitPrice) -> bool:
+    """Whether the endpoint's rule counts what fal's list prices, so that only the figure differs."""
+    unit = Unit.parse(listed.unit)
+    return endpoint_id in _rules() and unit is not None and unit.thing == "token"
+
+
+def _listed_micros(endpoint: Endpoint, input: Mapping[str, Any], listed: UnitPrice) -> int | None:
+    unit = Unit.parse(listed.unit)
+    amount = None if unit is None else quantity(endpoint, input, unit.thing)
+    if unit is None or amount is None:
+        return None
+    return int((listed.usd * 1_000_000 * amount / unit.amount).to_integral_value(ROUND_CEILING))
+
+
+def _usd_per_token(rule: Mapping[str, Any], listed: UnitPrice | None) -> Decimal:
+    if listed is not None and counts_same(rule["endpoint"], listed):
+        unit = Unit.parse(listed.unit)
+        assert unit is not None
+        return listed.usd / unit.amount
+    return Decimal(rule["usd"]) / int(rule["tokens"])
 
 
 def frame_size(resolution: str, ratio: str) -> tuple[int, int]:
@@ -53,16 +115,10 @@ def nearest_ratio(width: int, height: int) -> str:
     return min(_ratio_table(), key=lambda ratio: abs(wanted - _ratio_table()[ratio]))
 
 
-def _wanted(endpoint: Endpoint, input: Mapping[str, Any], name: str) -> Any:
-    value = input.get(name)
-    if value is None:
-        field = endpoint.field(name)
-        return None if field is None else field.default
-    return value
-
-
 @lru_cache(maxsize=4096)  # a million rows have a few dozen prices
-def _token_price(endpoint_id: str, resolution: str, ratio: str, duration: str, num_frames: int | None) -> int | None:
+def _token_price(
+    endpoint_id: str, resolution: str, ratio: str, duration: str, num_frames: int | None, usd_per_token: Decimal
+) -> int | None:
     """Tokens are pixels x frames / 1024; a resolution or duration the table does not know has no price."""
     rule = _rules()[endpoint_id]
     try:
@@ -71,9 +127,8 @@ def _token_price(endpoint_id: str, resolution: str, ratio: str, duration: str, n
         pixels = _pixels(resolution, ratio)
     except (KeyError, ValueError):
         return None
-    micros_per_price = int(Decimal(rule["usd"]) * 1_000_000)
-    top = pixels * frames * micros_per_price * (100 + PRICE_MARGIN_PERCENT)
-    return -(-top // (TOKEN_PIXELS * int(rule["units_per_price"]) * 100))
+    micros = usd_per_token * 1_000_000 * pixels * frames * (100 + PRICE_MARGIN_PERCENT) / (TOKEN_PIXELS * 100)
+    return int(micros.to_integral_value(ROUND_CEILING))
 
 
 def _pixels(resolution: str, ratio: str) -> int:

@@ -33,7 +33,8 @@ _PLAIN_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 class Result:
     """What became of one row's job, as text, in the order of the columns; empty where there is nothing to say.
 
-    Times are ISO 8601 in UTC, `cost_usd` is a decimal number, several paths, URLs or hashes are joined with `; `.
+    Times are ISO 8601 in UTC, `cost_usd` is a decimal number and `cost_source` whose word it is, several paths, URLs or
+    hashes are joined with `; `.
     """
 
     state: str = ""
@@ -42,6 +43,7 @@ class Result:
     seed: str = ""
     request_id: str = ""
     cost_usd: str = ""
+    cost_source: str = ""
     error: str = ""
     endpoint: str = ""
     attempts: str = ""

@@ -6,7 +6,7 @@ means to a person is said elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -16,6 +16,7 @@ from batch import __version__
 from batch.errors import CallFailed
 from batch.fal import history, protocol
 from batch.fal.failures import Call, answer_failure, transport_failure
+from batch.fal.prices import ListedPrice, listed_prices
 from batch.fal.protocol import Hosts
 from batch.fal.wire import Wire, http_client
 from batch.jobs import PastRequest
@@ -84,15 +85,9 @@ class Probe:
         if failure.cause != "status_not_found":
             raise wire.safe_failure(failure)
 
-    async def prices(self, endpoint: str) -> None:
-        """Asks what an endpoint costs. Returns when the key may know it; CallFailed otherwise."""
-        wire = self._wire()
-        answer = await wire.ask(
-            Call.PRICES, "GET", f"{self._hosts.api}/models/pricing", params={"endpoint_id": endpoint}
-        )
-        body = protocol.parsed_json(answer.content) if answer.status_code == 200 else None
-        if not isinstance(body, dict) or not isinstance(body.get("prices"), list):
-            raise wire.safe_failure(answer_failure(Call.PRICES, answer, now=self._clock()))
+    async def prices(self, endpoints: Sequence[str]) -> list[ListedPrice]:
+        """Asks what endpoints cost. CallFailed where the key may not know it."""
+        return await listed_prices(self._wire(), endpoints)
 
     async def past_requests(
         self, endpoint: str, *, start: float, end: float, request_id: str | None = None

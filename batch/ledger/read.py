@@ -248,7 +248,9 @@ class LedgerReader:
             ).fetchall()
         )
         superseded_in_doubt = superseded.pop("in_doubt", 0)
-        to_submit = f"SELECT sum(price_micros) FROM job WHERE state IN ('planned', 'waiting') AND {WANTED}"
+        to_submit = f"""SELECT sum(price_micros), count(*) - count(price_micros) FROM job
+            WHERE state IN ('planned', 'waiting') AND {WANTED}"""
+        left_micros, left_unpriced = self._db.execute(to_submit, names).fetchone()
         return CampaignTotals(
             rows=sum(by_state.values()),
             fetched=by_state.get("fetched", 0),
@@ -266,7 +268,8 @@ class LedgerReader:
             superseded_open=sum(superseded.values()),
             superseded_completed=superseded.get("completed", 0),
             superseded_in_doubt=superseded_in_doubt,
-            to_submit_micros=self._db.execute(to_submit, names).fetchone()[0] or 0,
+            to_submit_micros=left_micros or 0,
+            to_submit_unpriced=left_unpriced,
             **self._money(campaign_id),
         )
 
@@ -402,7 +405,7 @@ class LedgerReader:
             AND row.campaign_id = ? AND row.row_id = ? AND row.take = ? ORDER BY artifact.id"""
         files = self._db.execute(query, (found["job_id"], found["id"], campaign_id, row_id, take)).fetchall()
         money = self._db.execute(
-            "SELECT sum(cost_micros), count(*) FROM attempt WHERE job_id = ?", (found["job_id"],)
+            f"SELECT sum(cost_micros), count(*), {COST_SOURCE} FROM attempt AS one WHERE job_id = ?", (found["job_id"],)
         ).fetchone()
         finished = self._db.execute(f"SELECT {FINISHED_AT} FROM job WHERE id = ?", (found["job_id"],)).fetchone()
         state = State(found["state"])
@@ -416,6 +419,7 @@ class LedgerReader:
             endpoint=found["endpoint"],
             request_id=found["request_id"],
             cost_micros=money[0],
+            cost_source=money[2],
             attempts=money[1],
             submitted_at=found["submitting_at"],
             finished_at=finished[0],
@@ -427,6 +431,7 @@ class LedgerReader:
         open_ = "end_event = 'given_up' AND coalesce(witness, 'found') = 'found'"
         cost = "coalesce(cost_micros, :unpriced)"
         query = f"""SELECT sum(CASE WHEN is_settled AND NOT ({open_}) THEN {cost} ELSE 0 END),
+              sum(CASE WHEN is_cost_told THEN cost_micros ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state != 'in_doubt' THEN {cost} ELSE 0 END),
               sum(CASE WHEN NOT is_settled AND job.state = 'in_doubt' THEN {cost} ELSE 0 END),
               sum(cost_micros IS NULL),
@@ -437,9 +442,10 @@ class LedgerReader:
             FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.campaign_id = :campaign"""
         names = {"campaign": campaign_id, "unpriced": self.unpriced_micros}
         found = self._db.execute(query, names).fetchone()
-        settled, reserved, in_doubt, unpriced, given_up_micros, given_up, twice_micros, twice = found
+        settled, told, reserved, in_doubt, unpriced, given_up_micros, given_up, twice_micros, twice = found
         return {
             "settled_micros": settled or 0,
+            "settled_told_micros": told or 0,
             "reserved_micros": reserved or 0,
             "in_doubt_micros": in_doubt or 0,
             "unpriced_attempts": unpriced or 0,
@@ -480,6 +486,11 @@ JOB_WITH_ATTEMPT = f"""
     FROM job LEFT JOIN attempt ON attempt.job_id = job.id AND {IS_NEWEST}"""
 
 
+# Whose word a sum of attempts is.
+COST_SOURCE = """CASE WHEN count(one.cost_micros) = 0 THEN NULL WHEN count(one.cost_micros) < count(*) THEN 'incomplete'
+        WHEN sum(NOT one.is_settled) THEN 'reserved'
+        WHEN sum(one.cost_micros > 0 AND NOT one.is_cost_told) THEN 'estimate' ELSE 'fal' END"""
+
 # When a job that has ended came to the end it is at: it may have ended before, and been retried.
 FINISHED_AT = """CASE WHEN job.state IN ('fetched', 'failed', 'cancelled') THEN (SELECT at FROM event
         WHERE event.job_id = job.id AND event.now = job.state ORDER BY event.id DESC LIMIT 1) END"""
@@ -489,6 +500,7 @@ JOB_LINE = f"""
       job.cause, job.message, job.due_at, attempt.request_id, attempt.result, attempt.submitting_at,
       (SELECT count(*) FROM attempt AS one WHERE one.job_id = job.id) AS attempts,
       (SELECT sum(cost_micros) FROM attempt AS one WHERE one.job_id = job.id) AS cost_micros,
+      (SELECT {COST_SOURCE} FROM attempt AS one WHERE one.job_id = job.id) AS cost_source,
       {FINISHED_AT} AS finished_at,
       (SELECT json_group_array(artifact.path) FROM artifact WHERE artifact.attempt_id = attempt.id
         AND artifact.row_id = row.id AND artifact.saved_at IS NOT NULL) AS paths

@@ -188,6 +188,13 @@ ALTER TABLE attempt ADD COLUMN over_at_fal REAL  -- by fal's clock: its POST was
   CHECK (over_at_fal IS NULL OR closed_at IS NOT NULL);
 """
 
+_UNITS = """
+ALTER TABLE attempt ADD COLUMN unit TEXT;             -- what fal's price counts, in the words of its source
+ALTER TABLE attempt ADD COLUMN unit_usd TEXT;         -- dollars for one, an exact decimal, as known at the claim
+ALTER TABLE attempt ADD COLUMN is_cost_told INTEGER NOT NULL DEFAULT 0  -- fal's own count, not our estimate
+  CHECK (is_cost_told IN (0, 1) AND (is_cost_told = 0 OR (cost_micros IS NOT NULL AND is_settled)));
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -196,6 +203,7 @@ _MIGRATIONS = (
     ("0005_wishes", _WISHES),
     ("0006_gone", _GONE),
     ("0007_over_at_fal", _OVER_AT_FAL),
+    ("0008_units", _UNITS),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

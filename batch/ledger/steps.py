@@ -65,16 +65,19 @@ class Steps(DueReader):
         message: str | None = None,
         ends: bool = False,
         cost: int | None = None,
+        is_told: bool = False,
         job_set: Mapping[str, object] | None = None,
         attempt_set: Mapping[str, object] | None = None,
     ) -> None:
-        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its cost."""
+        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its
+        cost, `is_told` by fal's own count."""
         at = self._clock()
         message = message[:MESSAGE_CHARS_MAX] if message else None
         attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
         job_columns: dict[str, object] = {"cause": cause, "message": message, **(job_set or {})}
         if ends:
             attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
+            attempt_columns["is_cost_told"] = int(is_told)
             if event in _ENDS_THE_POST:
                 attempt_columns["closed_at"] = at
         query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"

@@ -138,7 +138,8 @@ class CampaignTotals:
 
     `given_up` are submits of which nothing became known yet; `paid_twice` those that fal had taken after all, whose
     cost is part of `settled_micros`. `completed` are those of `paid_fetch_later` whose result is in the ledger: their
-    files alone are missing.
+    files alone are missing. `settled_told_micros` is the part of `settled_micros` that fal itself has counted, the rest
+    is estimated; `to_submit_unpriced` are jobs without a known price, and not part of `to_submit_micros`.
     """
 
     rows: int
@@ -158,7 +159,9 @@ class CampaignTotals:
     superseded_completed: int
     superseded_in_doubt: int
     to_submit_micros: int
+    to_submit_unpriced: int
     settled_micros: int
+    settled_told_micros: int
     reserved_micros: int
     in_doubt_micros: int
     unpriced_attempts: int
@@ -189,7 +192,8 @@ class Placement:
 class JobLine:
     """One row of a campaign (one take of it) and where its job stands, for people. `stem` is the wanted file name
     without its ending, which tells the combinations of a row apart. Times are seconds since 1970, UTC; `finished_at`
-    only where the job is fetched, failed or cancelled; `due_at` is 0 where nothing is put off."""
+    only where the job is fetched, failed or cancelled; `due_at` is 0 where nothing is put off. `cost_source` says whose
+    word the cost is: `fal`, `estimate`, `reserved` (an attempt is open), or `incomplete` (one is of unknown price)."""
 
     address: str
     row_id: str
@@ -206,6 +210,7 @@ class JobLine:
     request_id: str | None
     attempts: int
     cost_micros: int | None
+    cost_source: str | None = None
     submitted_at: float | None
     finished_at: float | None
     paths: tuple[str, ...]
@@ -256,7 +261,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
-    """What the ledger knows of one row's job, for the sheet."""
+    """What the ledger knows of one row's job, for the sheet; `cost_source` as in JobLine."""
 
     state: State
     paths: tuple[str, ...]
@@ -266,6 +271,7 @@ class RowResult:
     endpoint: str
     request_id: str | None
     cost_micros: int | None
+    cost_source: str | None
     attempts: int
     submitted_at: float | None
     finished_at: float | None
@@ -324,6 +330,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         start_timeout_s=row["start_timeout_s"],
         run_timeout_s=row["run_timeout_s"],
         submitting_at=row["submitting_at"],
+        unit_usd=row["unit_usd"],
         clock_offset_s=row["clock_offset_s"],
         closed_at=row["closed_at"],
         over_at_fal=row["over_at_fal"],
@@ -371,6 +378,7 @@ def job_line_of(row: sqlite3.Row) -> JobLine:
         request_id=row["request_id"],
         attempts=row["attempts"],
         cost_micros=row["cost_micros"],
+        cost_source=row["cost_source"],
         submitted_at=row["submitting_at"],
         finished_at=row["finished_at"],
         paths=tuple(json.loads(row["paths"])),

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batch import budget, retry
+from batch.budget import Cost
+from batch.endpoints import UnitPrice
 from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
@@ -180,13 +182,16 @@ class Ledger(Steps):
         run_timeout_s: float,
         cap_micros: int | None,
         clock_offset_s: float | None = None,
+        unit_price: UnitPrice | None = None,
     ) -> Attempt | None:
         """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room, or
         when nobody can say what room it has (attempts that count have no price, and none was told for them).
+        `unit_price` is what fal's billable units will be multiplied by.
 
         LedgerFault when the job is not to be submitted, or no row of the newest reading wants it.
         """
         at = self._clock()
+        unit_usd = None if unit_price is None else f"{unit_price.usd:f}"
         with self._transaction():
             self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
@@ -196,7 +201,8 @@ class Ledger(Steps):
             number = found.fetchone()[0] + 1
             made = self._db.execute(
                 """INSERT INTO attempt (job_id, campaign_id, number, body, price_micros, cost_micros, start_timeout_s,
-                run_timeout_s, submitting_at, clock_offset_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                run_timeout_s, submitting_at, clock_offset_s, unit, unit_usd)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (
                     job.id,
                     campaign_id,
@@ -208,6 +214,8 @@ class Ledger(Steps):
                     run_timeout_s,
                     at,
                     clock_offset_s,
+                    None if unit_price is None else unit_price.unit,
+                    unit_usd,
                 ),
             )
             assert made.lastrowid is not None
@@ -225,6 +233,7 @@ class Ledger(Steps):
             start_timeout_s=start_timeout_s,
             run_timeout_s=run_timeout_s,
             submitting_at=at,
+            unit_usd=unit_usd,
             clock_offset_s=clock_offset_s,
         )
 
@@ -355,11 +364,12 @@ class Ledger(Steps):
     def witness_paid(self, attempt: Attempt, outcome: Outcome | None, *, message: str | None = None) -> None:
         """It was paid for: the second time for the same job. `outcome` is None where there is no result to save."""
         units = None if outcome is None else outcome.billable_units
-        cost = budget.settled(price_micros=attempt.price_micros, is_billed=True, billable_units=units)
+        cost = _settled(attempt, is_billed=True, billable_units=units)
         columns: dict[str, object] = {"billable_units": units, "message": message}
         if outcome is not None:
             columns["result"] = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
-        self._witness(attempt, "saved" if outcome is None else "paid", cost=cost, columns=columns)
+        columns["is_cost_told"] = int(cost.is_told)
+        self._witness(attempt, "saved" if outcome is None else "paid", cost=cost.micros, columns=columns)
 
     def witness_saved(self, attempt: Attempt) -> None:
         """Every file of its result is saved beside the other attempt's."""
@@ -420,12 +430,13 @@ class Ledger(Steps):
 
     def completed(self, attempt: Attempt, outcome: Outcome) -> None:
         """The result is safe from here on, and the attempt is paid for."""
-        cost = budget.settled(price_micros=attempt.price_micros, is_billed=True, billable_units=outcome.billable_units)
+        cost = _settled(attempt, is_billed=True, billable_units=outcome.billable_units)
         self._move(
             attempt,
             Event.COMPLETED,
             ends=True,
-            cost=cost,
+            cost=cost.micros,
+            is_told=cost.is_told,
             attempt_set={
                 "result": json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":")),
                 "billable_units": outcome.billable_units,
@@ -454,14 +465,15 @@ class Ledger(Steps):
         self, attempt: Attempt, *, cause: str, message: str, is_billed: bool, billable_units: str | None = None
     ) -> None:
         """fal's verdict is final."""
-        cost = budget.settled(price_micros=attempt.price_micros, is_billed=is_billed, billable_units=billable_units)
+        cost = _settled(attempt, is_billed=is_billed, billable_units=billable_units)
         self._move(
             attempt,
             Event.FAILED,
             cause=cause,
             message=message,
             ends=True,
-            cost=cost,
+            cost=cost.micros,
+            is_told=cost.is_told,
             attempt_set={"billable_units": billable_units},
         )
 
@@ -476,8 +488,8 @@ class Ledger(Steps):
 
     def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str) -> None:
         """fal confirmed the cancellation."""
-        cost = budget.settled(price_micros=attempt.price_micros, is_billed=is_billed, billable_units=None)
-        self._move(attempt, Event.CANCELLED, cause="cancelled", message=message, ends=True, cost=cost)
+        cost = _settled(attempt, is_billed=is_billed, billable_units=None)
+        self._move(attempt, Event.CANCELLED, cause="cancelled", message=message, ends=True, cost=cost.micros)
 
     # --- files ---
 
@@ -605,6 +617,15 @@ _AS_NEW: Mapping[str, object] = {
 }
 
 _AS_SEEN: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None, "gone_at": None}
+
+
+def _settled(attempt: Attempt, *, is_billed: bool, billable_units: str | None) -> Cost:
+    return budget.settled(
+        price_micros=attempt.price_micros,
+        is_billed=is_billed,
+        billable_units=billable_units,
+        unit_usd=attempt.unit_usd,
+    )
 
 
 def _chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -69,9 +69,9 @@ def load(
     """The manifest at `path`, its head read: the campaign file, and the header of the sheet.
 
     `endpoint` serves where the manifest names none, `campaign` is a name to use in place of its own, `carry` adds
-    columns that are the user's own, `price_micros` is the price of a job that no rule prices. InputError when the head
-    cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of the rows too; what is
-    wrong with the header or a row alone is told by `rows()`.
+    columns that are the user's own, `price_micros` is the price of every job, where the user says one. InputError when
+    the head cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of the rows too;
+    what is wrong with the header or a row alone is told by `rows()`.
     """
     report = Report(path.name)
     head = read_head(

@@ -160,6 +160,7 @@ class Reading:
                 stem=stem,
                 job=job,
                 number=number,
+                image_size=values.image_size,
             )
 
     def _spoiled_by(self, record: Record, texts: Mapping[str, str]) -> frozenset[str]:
@@ -318,14 +319,15 @@ def _job(target: Target, values: Values, take: int, price_micros: int | None) ->
         minimum=endpoint.seed_min,
         maximum=endpoint.seed_max,
     )
-    known = endpoints.price_micros(endpoint, input, values.image_size)
+    if price_micros is None:
+        price_micros = endpoints.price_micros(endpoint, input, values.image_size)
     return Job(
         key=key,
         endpoint=endpoint.id,
         input=input,
         take=take,
         files=tuple(values.files.values()),
-        price_micros=price_micros if known is None else known,
+        price_micros=price_micros,
     )
 
 

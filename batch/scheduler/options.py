@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from batch.endpoints import UnitPrice
 
 __all__ = ["Ending", "Progress", "RunOptions", "Stop", "StopKind"]
 
@@ -40,7 +43,7 @@ class RunOptions:
     `fail_on_error` is a number of jobs (int) or a share of those that end in this run (float). Without `downloads` a
     result is left where fal keeps it. `only_cancelling` submits nothing and follows only what is to be called off.
     `only_jobs` are the only ones that are submitted (jobs that were tried before: a retry names them); what is at fal
-    is followed all the same.
+    is followed all the same. `unit_price_of` tells what fal's billable units of an endpoint are to be multiplied by.
     """
 
     concurrency: int
@@ -55,6 +58,7 @@ class RunOptions:
     downloads: bool = True
     only_cancelling: bool = False
     only_jobs: frozenset[int] | None = None
+    unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None
 
     @property
     def window(self) -> int:

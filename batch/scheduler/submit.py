@@ -85,6 +85,7 @@ class Submitter:
             run_timeout_s=self._options.run_timeout_s,
             cap_micros=self._options.cap_micros,
             clock_offset_s=self._fal.told_clock_offset_s,
+            unit_price=self._options.unit_price_of(job.endpoint),
         )
         if attempt is None:
             self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
