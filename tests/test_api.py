@@ -35,7 +35,7 @@ from batch import (
     ResultGone,
     SubmitInDoubt,
 )
-from batch.errors import InputError
+from batch.errors import DownloadFailed, InputError
 
 SOON = 0.05  # between two questions: these tests wait for a queue on this machine
 
@@ -184,6 +184,18 @@ def test_threads_share_a_queue(queue: Queue, hosts: str) -> None:
     with ThreadPoolExecutor(12) as pool:
         assert set(pool.map(failed, range(24))) == {"missing"}
     assert accepted(hosts) - before == 24
+
+
+def test_a_download_that_breaks_goes_on_where_it_was(queue: Queue, hosts: str, tmp_path: Path) -> None:
+    url = queue.upload(picture(2000, 2000), "image/jpeg", "cat.jpg")
+    goes_wrong(hosts, "seed: 1\nfile: {short: 50%}")
+    (path,) = queue.save({"image": {"url": url, "file_name": "cat.jpg"}}, tmp_path / "out")
+    assert path.read_bytes() == picture(2000, 2000)
+    assert [found.name for found in (tmp_path / "out").iterdir()] == ["cat.jpg"]
+    goes_wrong(hosts, "file: {missing: {rate: 1, for: 1h}}")
+    with pytest.raises(DownloadFailed, match="404"):
+        queue.save({"image": {"url": f"{hosts}/files/b/nothing/cat.jpg"}}, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 # --- what is asked for ---

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Scripted:
     def __init__(self, **answers: Sequence[bytes]) -> None:
         self.answers = {name: list(found) for name, found in answers.items()}
         self.calls: Counter[str] = Counter()
+        self.pause_s = 0.0  # before an answer
 
     async def handle(self, line: anyio.abc.SocketStream) -> None:
         with suppress(anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
@@ -81,6 +82,7 @@ class Scripted:
                     said = self.answer(head.split(b" ")[0].decode(), head.split(b" ")[1].decode())
                     if not said:
                         return
+                    await anyio.sleep(self.pause_s)
                     await line.send(said)
                     if b"chunked" in said and not said.endswith(b"0\r\n\r\n"):
                         return
@@ -254,6 +256,49 @@ def test_a_free_call_is_given_up_after_ten_minutes_and_says_so(monkeypatch: pyte
 
     clock = trio.testing.MockClock(autojump_threshold=0.05)
     anyio.run(main, backend="trio", backend_options={"clock": clock})
+
+
+@BACKENDS
+def test_who_is_cancelled_in_the_middle_of_a_submit_is_still_told_its_id(
+    backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = Scripted(**GOOD, stream=[stream(DONE)], status=[answer(DONE)])
+    server.pause_s = 0.5
+
+    async def main() -> None:
+        ids: list[str] = []
+        async with queue_at(server, monkeypatch, tmp_path) as queue:
+            with anyio.move_on_after(0.2) as scope:
+                await queue.subscribe(ENDPOINT, {"prompt": "x"}, on_enqueue=ids.append)
+            assert (scope.cancelled_caught, ids) == (True, [ID])
+            server.pause_s = 0.0
+            assert await queue.result(ENDPOINT, ids[0]) == {"seed": 1}
+
+    anyio.run(main, backend=backend)
+    assert server.calls["submit"] == 1
+
+
+@BACKENDS
+def test_who_stops_listening_leaves_the_queue_as_it_was(
+    backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = Scripted(**GOOD, stream=[stream(IN_QUEUE, end=b"")] * 60 + [stream(DONE)], status=[answer(IN_QUEUE, 202)])
+
+    async def main() -> None:
+        async with queue_at(server, monkeypatch, tmp_path) as queue:
+            handle = queue.get_handle(ENDPOINT, ID)
+            for _ in range(30):
+                async with aclosing(handle.iter_events()) as events:
+                    assert await anext(events) == Queued(0)
+            for _ in range(30):
+                with anyio.move_on_after(0.01):
+                    async for _ in handle.iter_events():
+                        pass
+            server.answers["stream"] = [stream(DONE)]
+            assert await handle.get() == {"seed": 1}
+            assert queue._streams == 0
+
+    anyio.run(main, backend=backend)
 
 
 # --- the stream's text ---

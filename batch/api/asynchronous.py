@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from batch.fal import CancelAnswer, FalClient
 
-__all__ = ["AsyncHandle", "AsyncQueue", "noted", "settings_of"]
+__all__ = ["Accepted", "AsyncHandle", "AsyncQueue", "noted", "settings_of"]
 
 T = TypeVar("T")
 
@@ -55,14 +55,29 @@ OnEnqueue = Callable[[str], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AsyncHandle:
-    """A request that fal has accepted."""
+class Accepted:
+    """A request that fal has accepted, with the URLs that it gave."""
 
     application: str
     request_id: str
     status_url: str
     response_url: str
     cancel_url: str
+
+    @property
+    def _ticket(self) -> Ticket:
+        return Ticket(
+            request_id=self.request_id,
+            status_url=self.status_url,
+            response_url=self.response_url,
+            cancel_url=self.cancel_url,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsyncHandle(Accepted):
+    """A request that fal has accepted."""
+
     _queue: AsyncQueue = field(repr=False)
 
     async def status(self, *, with_logs: bool = False) -> Status:
@@ -80,15 +95,6 @@ class AsyncHandle:
     async def cancel(self) -> CancelAnswer:
         """Has it called off; see `AsyncQueue.cancel`."""
         return await self._queue._cancel(self._ticket, self.application)
-
-    @property
-    def _ticket(self) -> Ticket:
-        return Ticket(
-            request_id=self.request_id,
-            status_url=self.status_url,
-            response_url=self.response_url,
-            cancel_url=self.cancel_url,
-        )
 
 
 class AsyncQueue:
@@ -324,7 +330,7 @@ class AsyncQueue:
         A file is called `name`, else as fal calls it. DownloadFailed when one cannot be had whole, Blocked when the
         disk refuses.
         """
-        return await save(result, Path(folder), name, self._fetcher)
+        return await save(result, Path(folder), name, self._fetcher, self._rng)
 
     # --- what handles and the synchronous queue use too ---
 

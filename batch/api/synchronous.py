@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from batch.api.asynchronous import INTERVAL_S, AsyncHandle, AsyncQueue, noted, settings_of, start_bound
+from batch.api.asynchronous import INTERVAL_S, Accepted, AsyncHandle, AsyncQueue, noted, settings_of, start_bound
 from batch.api.campaign import RunSettings, RunSummary, flags_of, run_manifest
 from batch.api.failures import SubmitInDoubt
 from batch.api.inputs import Priority
@@ -38,31 +38,30 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handle:
+class Handle(Accepted):
     """A request that fal has accepted."""
 
-    application: str
-    request_id: str
-    status_url: str
-    response_url: str
-    cancel_url: str
     _queue: Queue = field(repr=False)
 
     def status(self, *, with_logs: bool = False) -> Status:
         """Where it stands now."""
-        return self._queue.status(self.application, self.request_id, with_logs=with_logs)
+        loop = self._queue._running()
+        return loop.call(lambda: loop.queue._status(self._ticket, self.application, with_logs))
 
     def iter_events(self, *, with_logs: bool = False, interval: float = INTERVAL_S) -> Iterator[Status]:
         """Each change of its status, the last one Completed; see `Queue.stream`."""
-        return self._queue.stream(self.application, self.request_id, with_logs=with_logs, interval=interval)
+        loop = self._queue._running()
+        return loop.each(loop.queue._follow(self._ticket, self.application, with_logs, interval, math.inf))
 
     def get(self, *, interval: float = INTERVAL_S) -> dict[str, Any]:
         """Its result, once it has one; see `Queue.result`."""
-        return self._queue.result(self.application, self.request_id, interval=interval)
+        loop = self._queue._running()
+        return loop.call(lambda: loop.queue._result(self._ticket, self.application, interval))
 
     def cancel(self) -> CancelAnswer:
         """Has it called off; see `Queue.cancel`."""
-        return self._queue.cancel(self.application, self.request_id)
+        loop = self._queue._running()
+        return loop.call(lambda: loop.queue._cancel(self._ticket, self.application))
 
 
 class Queue:
@@ -159,7 +158,7 @@ class Queue:
         with noted(application, handle.request_id):
             if on_enqueue is not None:
                 on_enqueue(handle.request_id)
-            ticket = loop.queue.get_handle(application, handle.request_id)._ticket
+            ticket = handle._ticket
             for update in loop.each(loop.queue._follow(ticket, application, with_logs, interval, until)):
                 if on_queue_update is not None:
                     on_queue_update(update)
