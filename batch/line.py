@@ -269,7 +269,11 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
 
     runners = max(1, min(settings.concurrency, os.cpu_count() or 1))  # rendering is work for this very machine
     async with local.open_queue(
-        state=settings.state / "queue", runners=runners, clock=time.time, run_blocking=_run_in_thread
+        state=settings.state / "queue",
+        runners=runners,
+        clock=time.time,
+        run_blocking=_run_in_thread,
+        pinned_dir=settings.state / "endpoints",
     ) as queue:
         yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
 

@@ -56,9 +56,11 @@ class Page:
         self._session: str | None = None
         self.asked: list[str] = []
         self.said: list[str] = []
-        self.downloaded: set[str] = set()
+        self._downloads = Path()
 
     def attach(self, downloads: Path) -> None:
+        """Open a page in the browser, whose downloads go into the folder."""
+        self._downloads = downloads
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -134,6 +136,14 @@ class Page:
     def picture(self, out: Path) -> None:
         """What the window shows, as PNG."""
         out.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def downloaded_file(self, name: str) -> Path:
+        """A file that the page has saved, once it is whole."""
+        deadline = time.monotonic() + ANSWER_S
+        while not (self._downloads / name).is_file():  # it has another name until then
+            assert time.monotonic() < deadline, f"{name} was never saved; there is {list(self._downloads.iterdir())}"
+            time.sleep(0.02)
+        return self._downloads / name
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -136,7 +136,7 @@ def test_a_picture_that_lies_on_its_side_is_shown_upright(tmp_path: Path) -> Non
     assert (found.facts.width, found.facts.height) == (600, 1200)
     assert found.path is not None
     with Image.open(found.path) as image:
-        assert image.size == (240, 480)
+        assert image.size == (200, 400)
 
 
 def test_what_stands_in_a_cell_cannot_leave_the_data(make: Make) -> None:

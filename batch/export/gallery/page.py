@@ -34,6 +34,7 @@ ROWS_MAX = 20_000  # a browser is slow with more; 2,000 are there in half a seco
 TEXT_CHARS_MAX = 20_000  # of one cell: what is longer (a picture inside a cell) is cut, and cannot be asked for again
 
 MARK = '<meta name="generator" content="fal-batch gallery">'
+CHAPTERS = ("rows", "cards", "filters", "list", "picks", "large", "page")  # of the page's script, in this order
 PAGE, POSTERS = "index.html", "posters"
 
 
@@ -283,7 +284,7 @@ def _page(campaign: str, data: Mapping[str, Any]) -> str:
         "title": html.escape(campaign),
         "style": _asset("page.css"),
         "logic": _asset("logic.js"),
-        "script": _asset("page.js"),
+        "script": "\n".join(["(() => {", *(_asset(f"{chapter}.js") for chapter in CHAPTERS), "})();"]),
         "data": _embedded(data),
     }
     texts["policy"] = _policy(texts["style"], texts["logic"], texts["script"])

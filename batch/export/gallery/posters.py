@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "Poster", "make_posters", "media_kind"]
 
-LONG_SIDE_PX = 480  # a card is about 280 wide; screens have up to two dots for each
-QUALITY = 78
+LONG_SIDE_PX = 400  # a card is about 280 wide, and screens have up to two dots for each
+QUALITY = 75
 DECODED_MAX = 240  # frames from a key frame to the middle; ten seconds at 24 a second, more is not worth the wait
 WORKERS_MAX = 4
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on the picture lies on its side
