@@ -106,6 +106,12 @@ class Prices:
             return None
         return self._listed.get(endpoint_id) or endpoints.built_in_price(endpoint_id)
 
+    def basis(self, endpoint_id: str) -> PriceBasis:
+        """Where the price of one endpoint comes from, fal's list asked first."""
+        if self._silence is None:
+            self._ask([endpoint_id])
+        return self.bases([endpoint_id])[0]
+
     def bases(self, endpoint_ids: Iterable[str]) -> tuple[PriceBasis, ...]:
         """Where the prices of these endpoints come from."""
         return tuple(self._basis(endpoint_id) for endpoint_id in endpoint_ids)

@@ -171,8 +171,11 @@ def cap_of(manifest: Manifest, settings: Settings) -> int | None:
 def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote:
     """Check every cell, count and price; writes nothing. The first `requests` requests are told as they would be sent.
 
+    With a key, fal is asked whether its documents of the endpoints differ from those used here; that is free.
     ManifestError with every mistake, InputError when the name is another manifest's.
     """
+    from batch import pin
+
     manifest = load_manifest(manifest_path, settings)
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     try:
@@ -187,6 +190,7 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
             requests=tuple(_sample(row, settings) for row in found.first),
             duplicates=_duplicates(manifest, found),
             prices=prices.bases(found.planned.to_submit_by_endpoint),
+            notes=(*quote.notes, *pin.news(found.planned.to_submit_by_endpoint, settings)),
         )
     finally:
         if reader is not None:

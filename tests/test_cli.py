@@ -24,7 +24,7 @@ from batch.ledger import Ledger
 from batch.states import State
 
 COMMANDS = ["plan", "run", "retry", "status", "jobs", "cancel", "reconcile"]
-COMMANDS += ["export", "gallery", "serve", "doctor", "completion"]
+COMMANDS += ["export", "gallery", "endpoint", "serve", "doctor", "completion"]
 ON_A_MANIFEST = ["plan", "run", "retry", "export", "gallery"]
 SHEET = (
     "id,prompt,image_url\nsea,waves roll in,https://example.com/sea.jpg\nsky,clouds pass,https://example.com/sky.jpg\n"

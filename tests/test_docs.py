@@ -89,6 +89,14 @@ def test_a_gallery(call: Call, sheet: Path) -> None:
     assert documented("gallery") == set(printed(call, "gallery", str(sheet)))
 
 
+def test_an_endpoint(call: Call) -> None:
+    found = printed(call, "endpoint", "fal-ai/flux/dev", "--local")
+    assert documented("endpoint") >= set(found)
+    assert set(found["fields"][0]) == {"name", "type", "limits", "required", "default", "file", "description", "schema"}
+    assert set(found["template"][0]) == {"name", "example", "is_required"}
+    assert set(printed(call, "endpoint")[0]) == {"id", "source"}
+
+
 def test_a_refused_manifest(call: Call, sheet: Path) -> None:
     sheet.write_text("id,prompt,image_url\na,,\n")
     found = printed(call, "plan", str(sheet))

@@ -246,6 +246,43 @@ def gallery_command(manifest: Path, out_dir: Path | None, **flags: Any) -> int:
     return 0
 
 
+@cli.command("endpoint", short_help="Show what an endpoint takes; fetch and pin its document.")
+@click.argument("what", metavar="[ID|FILE]", required=False)
+@click.option("--template", "as_template", is_flag=True, help="Print the header of a sheet for it, and an example row.")
+@options("state", "local", "json")
+def endpoint_command(what: str | None, as_template: bool, **flags: Any) -> int:
+    """Show what an endpoint takes: fields, types, defaults, limits and price. Free.
+
+    The OpenAPI document of ID is fetched from fal (no key is needed), that of FILE is read, and either is pinned in the
+    state folder: from then on sheets are checked by it. With --local nothing is fetched, and ID is looked up among what
+    is known. Without ID: what is known.
+    """
+    from batch import pin
+    from batch.cli import schema
+    from batch.pricing import Prices
+
+    settings = _settings(flags)
+    if what is None:
+        if as_template:
+            raise InputError("--template: of which endpoint? `fal-batch endpoint` lists those that are known")
+        found = pin.known(settings)
+        if settings.json:
+            _print_json([schema.known_endpoint_of(endpoint) for endpoint in found])
+        else:
+            _print(schema.known_endpoint_lines(found))
+        return 0
+    described = pin.describe(what, settings)
+    if settings.json:
+        _print_json(schema.endpoint_of(described, Prices(settings).basis(described.endpoint.id)))
+    elif as_template:
+        _print(schema.template_lines(described))
+    else:
+        _print(schema.endpoint_lines(described, Prices(settings).basis(described.endpoint.id)))
+    for line in schema.pinned_lines(described):
+        _say(line)
+    return 0
+
+
 @cli.command("serve", short_help="Be a fal queue on this machine, free of charge.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8319, show_default=True, help="0 takes a free one.")
 @click.option("--runners", type=click.IntRange(1, 64), default=2, show_default=True, help="Jobs rendered at once.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from batch.export.gallery import Gallery
 
 __all__ = [
+    "basis_in_words",
     "call_off_lines",
     "count_of",
     "duration",
@@ -152,7 +153,7 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
             price = f"{price}; that {unknown}" if price else f"that {unknown}"
         yield "price", price + ("; a rehearsal costs nothing" if settings.local else "")
         for basis in quote.prices:
-            yield "", _basis(basis, is_only=len(quote.prices) == 1)
+            yield "", basis_in_words(basis, is_only=len(quote.prices) == 1)
     if quote.cap_micros is not None:
         left = f"{usd(quote.cap_micros)}, {usd(quote.used_micros)} of it used"
         fit = "all fit" if planned.affordable == planned.to_submit else f"{planned.affordable:,} of them fit"
@@ -162,7 +163,7 @@ def _money(quote: Quote, settings: Settings) -> Iterator[tuple[str, str]]:
         yield "this run", f"{count_of(quote.submits, 'job')} (--limit) for up to {usd(quote.estimate_micros)}"
 
 
-def _basis(basis: PriceBasis, *, is_only: bool) -> str:
+def basis_in_words(basis: PriceBasis, *, is_only: bool) -> str:
     """Whose word an endpoint's price is: `by fal's price list of 2026-11-22: $1.00 per 1m tokens`."""
     unit = "" if basis.unit is None else f"{_usd_text(basis.unit_usd)} per {basis.unit}"
     told = {

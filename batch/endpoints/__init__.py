@@ -2,6 +2,14 @@
 
 from batch.endpoints.cells import read_cell
 from batch.endpoints.check import Problem, check_input, check_value, shown
+from batch.endpoints.describe import (
+    TemplateColumn,
+    differences,
+    limits_in_words,
+    output_in_words,
+    template,
+    type_in_words,
+)
 from batch.endpoints.endpoint import (
     DEFAULT_ENDPOINT,
     STAMP,
@@ -34,6 +42,7 @@ __all__ = [
     "Field",
     "ImageLimits",
     "Problem",
+    "TemplateColumn",
     "Unit",
     "UnitPrice",
     "built_in",
@@ -43,16 +52,21 @@ __all__ = [
     "check_size",
     "check_value",
     "counts_same",
+    "differences",
     "dotted",
     "file_name",
     "frame_size",
+    "limits_in_words",
     "load",
     "names_of",
     "nearest_ratio",
+    "output_in_words",
     "parsed",
     "pinned_in",
     "price_micros",
     "read_cell",
     "shown",
+    "template",
+    "type_in_words",
     "with_files",
 ]

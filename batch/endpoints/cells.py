@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from batch.endpoints.check import Problem, check_value, one_of, shown, wrong_type
-from batch.endpoints.fields import Field, free_types
+from batch.endpoints.fields import Field, free_types, members
 from batch.endpoints.fields import member as part_of
 from batch.endpoints.schema import branches
 
@@ -214,7 +214,7 @@ def _object(field: Field, value: object) -> object:
     read = value if isinstance(value, dict) else _json(value)
     if isinstance(read, dict):
         return _structured(field, read)
-    parts = [name for part in branches(field.schema) for name in part.get("properties", {})]
+    parts = [name for part in branches(field.schema) for name in members(part)]
     column = f", or a column of its own for each part, such as {field.name}.{parts[0]}" if parts else ""
     example = f'{{"{parts[0] if parts else "width"}": …}}'
     message = f"{shown(value)} is not an object; write it as JSON, such as {example}{column}"

@@ -18,7 +18,7 @@ from batch.endpoints import schema as schemas
 from batch.endpoints.endpoint import Endpoint
 from batch.endpoints.fields import Field
 
-__all__ = ["Problem", "check_input", "check_value", "one_of", "shown", "wrong_type"]
+__all__ = ["Problem", "check_input", "check_value", "listed", "one_of", "shown", "wrong_type"]
 
 SHOWN_CHARS_MAX = 60  # enough to recognise a cell by
 LISTED_MAX = 12
@@ -68,7 +68,16 @@ def check_value(field: Field, value: object) -> tuple[Problem, ...]:
 
 def one_of(value: object, enum: Sequence[object], hint: str = "") -> str:
     """`'13' is not one of 2 … 12`, with `hint`, else the member that was probably meant."""
-    return f"{shown(value)} is not one of {_listed(enum)}{hint or _suggestion(value, enum)}"
+    return f"{shown(value)} is not one of {listed(enum)}{hint or _suggestion(value, enum)}"
+
+
+def listed(enum: Sequence[object], most: int = LISTED_MAX) -> str:
+    """`2 … 12`, or the members by name, the first dozen of them."""
+    numbers = [int(str(member)) for member in enum if re.fullmatch(r"-?[0-9]{1,9}", str(member))]
+    if len(enum) > 3 and numbers and numbers == list(range(numbers[0], numbers[0] + len(enum))):
+        return f"{numbers[0]} … {numbers[-1]}"
+    names = [str(member) for member in enum[:most]]
+    return ", ".join(names) + (", …" if len(enum) > most else "")
 
 
 def wrong_type(value: object, types: Sequence[str], loc: tuple[str | int, ...]) -> Problem:
@@ -231,14 +240,6 @@ def _is_type(value: object, name: str) -> bool:
         "null": type(None),
     }
     return name not in kinds or isinstance(value, kinds[name])
-
-
-def _listed(enum: Sequence[object]) -> str:
-    numbers = [int(str(member)) for member in enum if re.fullmatch(r"-?[0-9]{1,9}", str(member))]
-    if len(enum) > 3 and numbers and numbers == list(range(numbers[0], numbers[0] + len(enum))):
-        return f"{numbers[0]} … {numbers[-1]}"
-    names = [str(member) for member in enum[:LISTED_MAX]]
-    return ", ".join(names) + (", …" if len(enum) > LISTED_MAX else "")
 
 
 def _suggestion(value: object, members: Sequence[object]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from batch.endpoints import schema as schemas
 
-__all__ = ["Field", "dotted", "fields_of", "find", "free_types", "member", "names_of", "with_files"]
+__all__ = ["Field", "dotted", "fields_of", "find", "free_types", "member", "members", "names_of", "with_files"]
 
 Path = tuple[str | int, ...]
 
@@ -80,11 +80,16 @@ class Field:
 def fields_of(wanted: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields of an input schema, in the order in which fal shows them."""
     properties = wanted.get("properties", {})
-    shown = wanted.get("x-fal-order-properties") or ()
-    first = [name for name in shown if name in properties] if isinstance(shown, list) else []
     required = frozenset(wanted.get("required", ()))
-    names = dict.fromkeys([*first, *properties])
-    return tuple(_field((name,), properties[name], is_required=name in required) for name in names)
+    return tuple(_field((name,), properties[name], is_required=name in required) for name in members(wanted))
+
+
+def members(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of an object's parts, in the order in which fal shows them."""
+    properties = schema.get("properties", {})
+    shown = schema.get("x-fal-order-properties")
+    first = [name for name in shown if isinstance(name, str) and name in properties] if isinstance(shown, list) else []
+    return tuple(dict.fromkeys([*first, *properties]))
 
 
 def find(fields: Sequence[Field], name: str) -> Field | None:
@@ -189,7 +194,7 @@ def _is_anything(branch: Mapping[str, Any]) -> bool:
 
 def _parts(parent: Field, depth: int) -> Iterator[Field]:
     for branch in schemas.branches(parent.schema) if depth else ():
-        inside = [member(parent, name) for name in branch.get("properties", {})]
+        inside = [member(parent, name) for name in members(branch)]
         if "items" in branch:
             first = member(parent, 0)
             inside += [] if first is None else [first]

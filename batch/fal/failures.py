@@ -54,6 +54,7 @@ class Call(enum.Enum):
     UPLOAD = "upload"
     HISTORY = "history"
     PRICES = "prices"
+    MODELS = "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ _NOT_FOUND_YET = Verdict(Action.REPEAT, "status_not_found")
 _EXPIRED = Verdict(Action.EXPIRED, "result_gone")
 _NO_HISTORY = Verdict(Action.STOP_RUN, "history_refused")
 _NO_PRICES = Verdict(Action.STOP_RUN, "prices_refused")
+_NO_MODELS = Verdict(Action.STOP_RUN, "models_refused")
 _CLOSED = (400, 401, 402, 403, 404, 405, 407, 410, 422)  # of a platform call: asking again would not help
 
 ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
@@ -191,6 +193,7 @@ ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
     },
     Call.HISTORY: dict.fromkeys(_CLOSED, _NO_HISTORY),
     Call.PRICES: dict.fromkeys(_CLOSED, _NO_PRICES),
+    Call.MODELS: dict.fromkeys(_CLOSED, _NO_MODELS),
 }
 """What a status code means where the code alone decides. Unlisted: a submit is in doubt, all else is asked again."""
 

@@ -43,18 +43,19 @@ class Streamed:
 
 
 class Wire:
-    """Free calls to the configured hosts, the key on each of them and on nothing else."""
+    """Free calls to the configured hosts, the key on each of them and on nothing else. Without a key (None) only what
+    fal tells anybody can be asked."""
 
     def __init__(
         self,
         *,
         hosts: Hosts,
-        key: str,
+        key: str | None,
         transport: httpx.AsyncBaseTransport,
         clock: Callable[[], float],
         user_agent: str,
     ) -> None:
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
+        if key is not None and (not key or not key.isascii() or not key.isprintable() or " " in key):
             raise InputError("the fal key has characters that no key has (a line break, a blank?): check FAL_KEY")
         self.hosts = hosts
         self.clock = clock
@@ -62,7 +63,7 @@ class Wire:
         self.clock_offset_s = 0.0
         self.knows_clock = False
         self._key = key
-        self._secrets = [part for part in (key, *key.split(":")) if len(part) >= SECRET_CHARS_MIN]
+        self._secrets = [part for part in (key or "", *(key or "").split(":")) if len(part) >= SECRET_CHARS_MIN]
         self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
         if None in self._origins:
             raise InputError("each of fal's hosts has to be an http:// or https:// address without a user name")
@@ -143,8 +144,9 @@ class Wire:
     def headers(self, url: str, *, token: str | None = None) -> dict[str, str]:
         """The headers of every request to `url`, which must be one of the configured hosts."""
         assert origin(url) in self._origins, f"{origin(url)} is none of the hosts that the key may be sent to"
+        login = f"Bearer {token}" if token else f"Key {self._key}" if self._key else None
         return {
-            "Authorization": f"Bearer {token}" if token else f"Key {self._key}",
+            **({} if login is None else {"Authorization": login}),
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a damaged or endless body stays what it looks like
             "User-Agent": self.user_agent,
