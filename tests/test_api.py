@@ -143,7 +143,7 @@ def test_the_same_with_an_event_loop(hosts: str, backend: str) -> None:
             result = await queue.subscribe(ENDPOINT, wanted(), interval=SOON, on_queue_update=on_update)
             assert result["video"]["url"].startswith(hosts)
             assert isinstance(updates[-1], Completed) and updates[-1].logs is None
-            handle = await queue.submit(ENDPOINT, wanted(duration="12"))
+            handle = await queue.submit(ENDPOINT, wanted(seed=8))
             assert [type(event) async for event in handle.iter_events(interval=SOON)][-1] is Completed
             assert (await handle.get()).keys() == {"video", "seed"}
 
