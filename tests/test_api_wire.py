@@ -296,7 +296,7 @@ def test_who_stops_listening_leaves_the_queue_as_it_was(
                         pass
             server.answers["stream"] = [stream(DONE)]
             assert await handle.get() == {"seed": 1}
-            assert queue._streams == 0
+            assert queue._calls._streams == 0
 
     anyio.run(main, backend=backend)
 

@@ -1,7 +1,8 @@
 """api: the queue for people who script. `from batch import Queue`; docs/python.md is its page.
 
-asynchronous.py has the calls, once, on either event loop; synchronous.py the same for code without one; campaign.py
-runs a whole manifest; updates.py and failures.py are what comes back. It keeps no ledger: only `run` has one.
+asynchronous.py has the calls, once, on either event loop, and following.py what they ask of fal about a request;
+synchronous.py is the same for code without an event loop; campaign.py runs a whole manifest; updates.py and failures.py
+are what comes back. It keeps no ledger: only `run` has one.
 """
 
 from batch.api.asynchronous import AsyncHandle, AsyncQueue

@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from batch import fal, fetch, jobs, reconcile, retry
-from batch.api import inputs, updates
-from batch.api.failures import ClientTimeout, QueueError, SubmitInDoubt, free_failure, submit_failure
+from batch import fal, fetch, reconcile
+from batch.api import inputs
+from batch.api.failures import QueueError, SubmitInDoubt, submit_failure
+from batch.api.following import Following
 from batch.api.inputs import Priority
 from batch.api.saving import save
 from batch.api.updates import Status
 from batch.errors import Action, CallFailed, InputError
-from batch.jobs import Attempt, FalStatus, PastRequest, Ticket
+from batch.jobs import Attempt, Ticket
 from batch.reconcile import Finding, Known
 from batch.settings import Settings, is_loopback, load_settings
 
@@ -44,9 +45,6 @@ __all__ = ["Accepted", "AsyncHandle", "AsyncQueue", "noted", "settings_of"]
 T = TypeVar("T")
 
 INTERVAL_S = 0.5  # between two status questions, where the stream does not tell
-PATIENCE_S = 600.0  # how long a free call that gets no answer is made again: fal's bad minutes, not a night
-UNKNOWN_PATIENCE_S = 30.0  # a request may not be known yet just after its submit; after this it never was
-STREAMS_MAX = 40  # status streams open at once; each keeps a connection, and the other calls need some too
 REMEMBERED_MAX = 10_000  # requests of this object, so that `find` does not take one for a lost one
 LOCAL_KEY = "local"  # the queue inside the program takes any key
 
@@ -82,19 +80,19 @@ class AsyncHandle(Accepted):
 
     async def status(self, *, with_logs: bool = False) -> Status:
         """Where it stands now."""
-        return await self._queue._status(self._ticket, self.application, with_logs)
+        return await self._queue._calls.status(self._ticket, self.application, with_logs)
 
     def iter_events(self, *, with_logs: bool = False, interval: float = INTERVAL_S) -> AsyncGenerator[Status, None]:
         """Each change of its status, the last one Completed; see `AsyncQueue.stream`."""
-        return self._queue._follow(self._ticket, self.application, with_logs, interval, math.inf)
+        return self._queue._calls.updates(self._ticket, self.application, with_logs, interval, math.inf)
 
     async def get(self, *, interval: float = INTERVAL_S) -> dict[str, Any]:
         """Its result, once it has one; see `AsyncQueue.result`."""
-        return await self._queue._result(self._ticket, self.application, interval)
+        return await self._queue._calls.result(self._ticket, self.application, interval)
 
     async def cancel(self) -> CancelAnswer:
         """Has it called off; see `AsyncQueue.cancel`."""
-        return await self._queue._cancel(self._ticket, self.application)
+        return await self._queue._calls.cancel(self._ticket, self.application)
 
 
 class AsyncQueue:
@@ -114,7 +112,6 @@ class AsyncQueue:
         self._numbers = itertools.count(1)
         self._known: dict[str, Known] = {}
         self._open: dict[int, Attempt] = {}
-        self._streams = 0
         self._rng = random.Random()
         self._stack: AsyncExitStack | None = None
 
@@ -129,6 +126,7 @@ class AsyncQueue:
                 hosts=hosts, key=key, submit_transport=submit, transport=other, clock=time.time
             )
             stack.push_async_callback(self._fal.aclose)
+            self._following = Following(self._fal, self._rng)
             self._fetcher = fetch.Fetcher(
                 transport=media,
                 allow_http_loopback=is_loopback(settings.queue_url),
@@ -229,14 +227,14 @@ class AsyncQueue:
         )
         with noted(application, handle.request_id):
             await _called(on_enqueue, handle.request_id)
-            async with aclosing(self._follow(handle._ticket, application, with_logs, interval, until)) as events:
+            async with aclosing(self._calls.updates(handle._ticket, application, with_logs, interval, until)) as events:
                 async for update in events:
                     await _called(on_queue_update, update)
-            return await self._taken(handle._ticket, application, interval, until)
+            return await self._calls.taken(handle._ticket, application, interval, until)
 
     async def status(self, application: str, request_id: str, *, with_logs: bool = False) -> Status:
         """Where a request stands now, with all its logs so far where they are wanted."""
-        return await self._status(self._ticket(application, request_id), application, with_logs)
+        return await self._calls.status(self._ticket(application, request_id), application, with_logs)
 
     def stream(
         self, application: str, request_id: str, *, with_logs: bool = False, interval: float = INTERVAL_S
@@ -245,7 +243,7 @@ class AsyncQueue:
 
         fal's status stream tells them; where it does not, or breaks, the status is asked every `interval` seconds.
         """
-        return self._follow(self._ticket(application, request_id), application, with_logs, interval, math.inf)
+        return self._calls.updates(self._ticket(application, request_id), application, with_logs, interval, math.inf)
 
     async def result(
         self,
@@ -259,11 +257,11 @@ class AsyncQueue:
         RequestFailed is fal's verdict; ResultGone when neither the queue nor the history has it; NoAnswer when it could
         not be had now.
         """
-        return await self._result(self._ticket(application, request_id), application, interval)
+        return await self._calls.result(self._ticket(application, request_id), application, interval)
 
     async def cancel(self, application: str, request_id: str) -> CancelAnswer:
         """Has a request called off. What fal says to that is not how it ends: its result says that."""
-        return await self._cancel(self._ticket(application, request_id), application)
+        return await self._calls.cancel(self._ticket(application, request_id), application)
 
     def get_handle(self, application: str, request_id: str) -> AsyncHandle:
         """The handle of a request whose id is known; asks nothing."""
@@ -279,7 +277,7 @@ class AsyncQueue:
         seen = attempt.request_id
         if seen is not None and seen not in self._known:
             try:
-                await self._status(self._ticket(attempt.endpoint, seen), attempt.endpoint, False)
+                await self._calls.status(self._ticket(attempt.endpoint, seen), attempt.endpoint, False)
             except QueueError:
                 pass  # the history decides
             else:
@@ -288,7 +286,7 @@ class AsyncQueue:
         assert attempt.closed_at is not None
         start = attempt.submitting_at - reconcile.HISTORY_BEFORE_S
         end = min(asked_at, attempt.closed_at + reconcile.HISTORY_BEFORE_S) + 1.0
-        history = await self._history(attempt.endpoint, start + offset, end + offset)
+        history = await self._calls.history(attempt.endpoint, start + offset, end + offset)
         (verdict,) = reconcile.judge(
             [attempt],
             history,
@@ -332,115 +330,15 @@ class AsyncQueue:
         """
         return await save(result, Path(folder), name, self._fetcher, self._rng)
 
-    # --- what handles and the synchronous queue use too ---
-
-    async def _status(self, ticket: Ticket, application: str, with_logs: bool) -> Status:
-        told = await self._asked(
-            lambda: self._client.status(application, ticket, with_logs=with_logs), application, ticket.request_id
-        )
-        return updates.status_of(told)
-
-    async def _cancel(self, ticket: Ticket, application: str) -> CancelAnswer:
-        try:
-            return await self._asked(lambda: self._client.cancel(application, ticket), application, ticket.request_id)
-        except CallFailed as exc:  # it cannot be called off, and goes on
-            raise free_failure(exc, application, ticket.request_id) from exc
-
-    async def _result(self, ticket: Ticket, application: str, interval: float) -> dict[str, Any]:
-        async with aclosing(self._told(ticket, application, False, interval)) as told:
-            async for _ in told:
-                pass
-        return await self._taken(ticket, application, interval, math.inf)
-
-    async def _follow(
-        self, ticket: Ticket, application: str, with_logs: bool, interval: float, until: float
-    ) -> AsyncGenerator[Status, None]:
-        """Each change of a request's status, each log entry once; ends after Completed, or where only the result can
-        tell more. No cancel scope is open while it is suspended, so that any task may go on with it."""
-        fresh, last = updates.NewLogs(), None
-        told = self._told(ticket, application, with_logs, interval)
-
-        async def step() -> jobs.Status | None:
-            return await anext(told, None)
-
-        async with aclosing(told):
-            while (status := await self._before(until, ticket, application, step)) is not None:
-                status = replace(status, logs=fresh.of(status.logs))
-                if status.logs or (status.status, status.queue_position) != last:
-                    yield updates.status_of(status)
-                last = (status.status, status.queue_position)
-
-    async def _told(
-        self, ticket: Ticket, application: str, with_logs: bool, interval: float
-    ) -> AsyncGenerator[jobs.Status, None]:
-        """What fal says of a request, until it is complete: the stream, and questions where that does not tell."""
-        if self._streams < STREAMS_MAX:
-            self._streams += 1
-            try:
-                async with aclosing(self._client.status_events(application, ticket, with_logs=with_logs)) as events:
-                    async for status in events:
-                        yield status
-                        if status.status is FalStatus.COMPLETED:
-                            return
-            except CallFailed as exc:
-                if exc.action is Action.STOP_RUN:
-                    raise free_failure(exc, application, ticket.request_id) from exc
-            finally:
-                self._streams -= 1
-        while True:
-            try:
-                status = await self._asked(
-                    lambda: self._client.status(application, ticket, with_logs=with_logs),
-                    application,
-                    ticket.request_id,
-                )
-            except QueueError as exc:
-                if exc.cause == "status_not_found":
-                    return  # its result may still be there
-                raise
-            yield status
-            if status.status is FalStatus.COMPLETED:
-                return
-            await anyio.sleep(interval)
-
-    async def _taken(self, ticket: Ticket, application: str, interval: float, until: float) -> dict[str, Any]:
-        """The result of a request that is complete."""
-
-        async def take() -> dict[str, Any]:
-            request_id, leave = ticket.request_id, (Action.EXPIRED,)
-            while True:
-                try:
-                    outcome = await self._asked(
-                        lambda: self._client.result(application, ticket), application, request_id, leave
-                    )
-                    return dict(outcome.result)
-                except CallFailed as exc:
-                    if exc.action is not Action.WAIT:
-                        return await self._remembered_by_fal(ticket, application, exc)
-                await anyio.sleep(interval)
-
-        return await self._before(until, ticket, application, take)
-
-    async def _remembered_by_fal(self, ticket: Ticket, application: str, gone: CallFailed) -> dict[str, Any]:
-        """A result that the queue keeps no more, as the history has it."""
-        now = time.time() + self._client.clock_offset_s
-        failure = free_failure(gone, application, ticket.request_id)
-        try:
-            history = await self._history(application, now - reconcile.HISTORY_KEPT_S, now + 1.0, ticket.request_id)
-        except QueueError as exc:
-            failure.add_note(f"the history could not be asked either: {exc.message}")
-            raise failure from gone
-        for past in history:
-            if past.request_id == ticket.request_id and past.status_code is not None and past.status_code >= 400:
-                raise free_failure(self._client.past_failure(past), application, ticket.request_id) from gone
-            if past.request_id == ticket.request_id and isinstance(past.json_output, dict):
-                return past.json_output
-        raise failure from gone
+    # --- small steps ---
 
     def _until(self, seconds: float | None) -> float:
         return math.inf if seconds is None else anyio.current_time() + seconds
 
-    # --- small steps ---
+    @property
+    def _calls(self) -> Following:
+        _ = self._client  # open?
+        return self._following
 
     @property
     def _client(self) -> FalClient:
@@ -481,60 +379,11 @@ class AsyncQueue:
     async def _upload(self, path: Path, content: bytes, content_type: str | None) -> str:
         file = await anyio.to_thread.run_sync(inputs.file_of, path, content, content_type)
         try:
-            return (await self._asked(lambda: self._client.upload(file, content), "", None, (Action.FAIL_JOB,))).url
+            return (
+                await self._calls.asked(lambda: self._client.upload(file, content), "", None, (Action.FAIL_JOB,))
+            ).url
         except CallFailed as exc:
             raise InputError(exc.message) from exc
-
-    async def _history(
-        self, application: str, start: float, end: float, request_id: str | None = None
-    ) -> list[PastRequest]:
-        try:
-            found = self._client.past_requests(application, start=start, end=end, request_id=request_id)
-            return [past async for past in found]
-        except CallFailed as exc:
-            raise free_failure(exc, application, request_id) from exc
-
-    async def _asked(
-        self,
-        ask: Callable[[], Awaitable[T]],
-        application: str,
-        request_id: str | None,
-        leave: tuple[Action, ...] = (),
-    ) -> T:
-        """A free call, made again for a while where that may help; WAIT and what is in `leave` stay as they are."""
-        failures, since = 0, anyio.current_time()
-        while True:
-            try:
-                return await ask()
-            except CallFailed as exc:
-                if exc.action is Action.WAIT or exc.action in leave:
-                    raise
-                patience = UNKNOWN_PATIENCE_S if exc.cause == "status_not_found" else PATIENCE_S
-                if exc.action is not Action.REPEAT or anyio.current_time() - since >= patience:
-                    raise free_failure(exc, application, request_id) from exc
-                failures += 1
-                await anyio.sleep(retry.backoff_s(failures, self._rng, retry_after_s=exc.retry_after_s))
-
-    async def _before(self, until: float, ticket: Ticket, application: str, step: Callable[[], Awaitable[T]]) -> T:
-        """The step, ended at `until`; then the request is called off, as both official clients do."""
-        begun = anyio.current_time()
-        with anyio.CancelScope(deadline=until) as scope:
-            return await step()
-        assert scope.cancelled_caught
-        answer = None
-        try:
-            answer = (await self._client.cancel(application, ticket)).value
-        except CallFailed as exc:
-            said = exc.message
-        else:
-            said = f"fal said to the cancellation: {answer}"
-        raise ClientTimeout(
-            f"{application} {ticket.request_id}: client_timeout is over ({said})",
-            application=application,
-            request_id=ticket.request_id,
-            timeout=max(0.0, until - begun),
-            answer=answer,
-        )
 
     def _ticket(self, application: str, request_id: str) -> Ticket:
         return self._client.ticket(_checked_id(application), request_id)

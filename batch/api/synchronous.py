@@ -46,22 +46,22 @@ class Handle(Accepted):
     def status(self, *, with_logs: bool = False) -> Status:
         """Where it stands now."""
         loop = self._queue._running()
-        return loop.call(lambda: loop.queue._status(self._ticket, self.application, with_logs))
+        return loop.call(lambda: loop.queue._calls.status(self._ticket, self.application, with_logs))
 
     def iter_events(self, *, with_logs: bool = False, interval: float = INTERVAL_S) -> Iterator[Status]:
         """Each change of its status, the last one Completed; see `Queue.stream`."""
         loop = self._queue._running()
-        return loop.each(loop.queue._follow(self._ticket, self.application, with_logs, interval, math.inf))
+        return loop.each(loop.queue._calls.updates(self._ticket, self.application, with_logs, interval, math.inf))
 
     def get(self, *, interval: float = INTERVAL_S) -> dict[str, Any]:
         """Its result, once it has one; see `Queue.result`."""
         loop = self._queue._running()
-        return loop.call(lambda: loop.queue._result(self._ticket, self.application, interval))
+        return loop.call(lambda: loop.queue._calls.result(self._ticket, self.application, interval))
 
     def cancel(self) -> CancelAnswer:
         """Has it called off; see `Queue.cancel`."""
         loop = self._queue._running()
-        return loop.call(lambda: loop.queue._cancel(self._ticket, self.application))
+        return loop.call(lambda: loop.queue._calls.cancel(self._ticket, self.application))
 
 
 class Queue:
@@ -159,10 +159,10 @@ class Queue:
             if on_enqueue is not None:
                 on_enqueue(handle.request_id)
             ticket = handle._ticket
-            for update in loop.each(loop.queue._follow(ticket, application, with_logs, interval, until)):
+            for update in loop.each(loop.queue._calls.updates(ticket, application, with_logs, interval, until)):
                 if on_queue_update is not None:
                     on_queue_update(update)
-            return loop.call(lambda: loop.queue._taken(ticket, application, interval, until))
+            return loop.call(lambda: loop.queue._calls.taken(ticket, application, interval, until))
 
     def status(self, application: str, request_id: str, *, with_logs: bool = False) -> Status:
         """Where a request stands now, with all its logs so far where they are wanted."""
