@@ -126,10 +126,8 @@ def _sizes(motion: Motion, chance: random.Random) -> tuple[float, float]:
         if motion.x or motion.y:  # room to travel from the first frame on
             wide -= 0.1
         return (wide, narrow) if motion.zoom > 0 else (narrow, wide)
-    if not motion.is_named:
-        size = DRIFT_WINDOW + chance.uniform(-0.02, 0.02)
-        return size, size - chance.uniform(0.01, 0.03)
-    window = PAN_WINDOW if motion.x or motion.y else STATIC_WINDOW
+    # Without a zoom the size stays the same throughout: a frame is then a mere shift of the one before.
+    window = PAN_WINDOW if motion.x or motion.y else STATIC_WINDOW if motion.is_named else DRIFT_WINDOW
     size = window + chance.uniform(-0.02, 0.02)
     return size, size
 

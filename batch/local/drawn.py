@@ -20,9 +20,16 @@ CHARACTERS_MAX = 600
 def drawn(prompt: str, seed: int, width: int, height: int) -> Image.Image:
     """The picture in RGB. Prompt and seed choose its colours."""
     chance = random.Random(f"{seed} {prompt}")
-    corners = Image.new("RGB", (4, 3))
-    corners.putdata([tuple(chance.randrange(20, 190) for _ in range(3)) for _ in range(12)])
-    image = corners.resize((width, height), Image.Resampling.BICUBIC)
+    hue = chance.randrange(256)
+    corners = Image.new("HSV", (4, 3))
+    # Neighbouring hues, neither bright nor pale: white letters are read anywhere on them.
+    corners.putdata(
+        [
+            ((hue + chance.randrange(-28, 29)) % 256, chance.randrange(90, 170), chance.randrange(50, 170))
+            for _ in range(12)
+        ]
+    )
+    image = corners.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     if text := " ".join(prompt.split())[:CHARACTERS_MAX]:
         _write(image, text)
     return image
