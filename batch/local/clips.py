@@ -5,9 +5,9 @@ bytes of pictures and the path to write to are all it gets. The same three give 
 
 How a frame is made: the picture is cropped to the frame's shape once, a quarter larger than the frame, and kept as Y, U
 and V planes. A camera that moves without zooming shows slices of a few shifted copies, a zoom resamples each plane for
-each frame, both between the pixels. `benchmarks/render.py` measures it: beside ffmpeg's zoompan on a doubled source with
-the same encoder (which moves in whole pixels and trembles) a pan takes 0.6, a drift 0.7 and a zoom 1.2 to 1.3 of its time;
-beside zoompan on four times the size, where it is nearly as smooth, 0.3 to 0.6.
+each frame, both between the pixels. `benchmarks/render.py` measures it, here on one core of 2026-11: beside ffmpeg's
+zoompan on a doubled source with the same encoder (which moves in whole pixels and trembles) a pan takes 0.6, a drift
+0.7 and a zoom 1.2 to 1.3 of its time; beside zoompan on four times the size, nearly as smooth, 0.3 to 0.6.
 """
 
 from __future__ import annotations
