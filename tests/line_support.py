@@ -40,6 +40,7 @@ from invariants import check_ledger
 from local_support import EPOCH, picture
 
 from batch import manifest
+from batch.endpoints import UnitPrice
 from batch.ledger import CampaignTotals, Ledger, open_ledger
 from batch.ledger.schema import LEDGER_NAME, migrate
 from batch.line import run_line
@@ -538,6 +539,7 @@ class World:
         self.wall = EPOCH
         self.skew = 0.0  # our clock minus the world's (which is fal's)
         self.free_bytes = 100 * 2**30  # on the disk of the outputs
+        self.unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None  # of fal's billable units
         self.checks_files = True  # after every life; not where a test has spoilt them
         self.wire = Wire(self.now)
         self.runners = runners
@@ -783,6 +785,7 @@ class World:
                 only_cancelling=cancel is not None,
                 give_up=frozenset(attempt.id for attempt in doubtful),
                 only_jobs=only_jobs,
+                unit_price_of=self.unit_price_of,
             )
             tasks.cancel_scope.cancel()
         assert ending is not None
