@@ -27,6 +27,7 @@ from local_support import (
     APP,
     BASE,
     ENDPOINT,
+    EPOCH,
     KEY,
     Local,
     hits,
@@ -392,6 +393,57 @@ def test_a_runner_error_is_any_of_its_types(tmp_path: Path) -> None:
         async with local_queue(tmp_path, faults=plan(text), seconds=None) as local:
             kinds = {codes_of(await local.finished((await local.submit())["request_id"]))[1] for _ in range(20)}
             assert kinds == set(types)
+
+    on_virtual_clock(test)
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(1, 20), (3, 40)])
+def test_what_its_runner_lost_runs_again_under_another_name_inside(tmp_path: Path, times: int, seconds: int) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def hear(request: httpx.Request) -> httpx.Response:
+        told.append(json.loads(await request.aread()))
+        return httpx.Response(200)
+
+    async def test() -> None:
+        faults = plan(f"queue: {{rerun: {{rate: 100%, times: {times}, types: runner_disconnected}}}}")
+        options = {"faults": faults, "webhook_transport": httpx.MockTransport(hear)}
+        async with local_queue(tmp_path, **options) as local:
+            request_id = (await local.submit(params={"fal_webhook": "http://receiver.invalid/"}))["request_id"]
+            behind = (await local.submit())["request_id"]
+            await anyio.sleep(15)
+            assert (await local.status(behind)).json()["status"] == "IN_QUEUE"
+            assert (await local.finished(request_id)).status_code == 200
+            assert seconds <= virtual_now() - EPOCH < seconds + 2
+            messages = [entry["message"] for entry in (await local.status(request_id, logs="1")).json()["logs"]]
+            assert messages.count("runner disconnected; it runs again") == times
+            assert messages.count(f"started again, run {times + 1}, after {times * 10:.1f} s") == 1
+            assert sum(local.queue.accepted_posts().values()) == 2
+            assert told[0]["request_id"] == request_id != told[0]["gateway_request_id"]
+
+    on_virtual_clock(test)
+
+
+@pytest.mark.parametrize("word", ["1", "true", "yes"])
+def test_what_shall_not_run_again_ends_with_its_runner(tmp_path: Path, word: str) -> None:
+    async def test() -> None:
+        faults = plan("queue: {rerun: {rate: 100%, types: runner_disconnected}}")
+        async with local_queue(tmp_path, faults=faults) as local:
+            request_id = (await local.submit(headers={"X-Fal-No-Retry": word}))["request_id"]
+            result = await local.finished(request_id)
+            assert (result.status_code, result.headers["x-fal-error-type"]) == (503, "runner_disconnected")
+            other = await local.finished((await local.submit(headers={"X-Fal-No-Retry": "0"}))["request_id"])
+            assert other.status_code == 200
+
+    on_virtual_clock(test)
+
+
+def test_after_ten_runs_fal_gives_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        faults = plan("queue: {rerun: {rate: 100%, times: 50, types: startup_timeout}}")
+        async with local_queue(tmp_path, faults=faults) as local:
+            assert (await local.finished((await local.submit())["request_id"])).status_code == 504
+            assert 100 <= virtual_now() - EPOCH < 102
 
     on_virtual_clock(test)
 

@@ -128,12 +128,27 @@ def test_logs_come_when_they_are_asked_for_in_either_spelling(tmp_path: Path) ->
             for spelling in ("true", "1"):
                 logs = (await local.status(request_id, logs=spelling)).json()["logs"]
                 assert [entry["message"] for entry in logs] == [
+                    "started after 0.0 s",
+                    f"image_url: 640x480, {len(picture())} bytes",
                     "camera pans left, 49 frames of 736x544",
-                    "saved 17 bytes",
+                    "saved video.mp4, 17 bytes, made in 0.0 s",
                 ]
+                assert {entry["level"] for entry in logs} == {"INFO"}
                 assert set(logs[0]) == {"message", "level", "source", "timestamp"}
             for params in ({"logs": "false"}, {"logs": "0"}, {}):
                 assert (await local.status(request_id, **params)).json()["logs"] is None
+
+    on_virtual_clock(test)
+
+
+def test_the_logs_say_what_went_wrong_and_where(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with local_queue(tmp_path) as local:
+            request_id = (await local.submit(wanted(duration="13")))["request_id"]
+            await local.finished(request_id)
+            last = (await local.status(request_id, logs="1")).json()["logs"][-1]
+            assert last["level"] == "ERROR"
+            assert last["message"].startswith("422 duration: Input should be '2', ")
 
     on_virtual_clock(test)
 

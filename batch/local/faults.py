@@ -290,6 +290,11 @@ _RUNNER_TYPES = Option(
     among=tuple(RUNNER_ERRORS),
 )
 
+_RERUN_TYPES = Option(
+    unit=Unit.TYPES,
+    default=("runner_disconnected", "runner_connection_timeout", "startup_timeout"),
+    among=tuple(name for name, code in RUNNER_ERRORS.items() if code in (503, 504)),  # those that fal runs again
+)
 _FORGERIES = Option(
     unit=Unit.TYPES,
     # another's key; the truth's signature over another body; no signature; a true one of an hour ago
@@ -318,6 +323,18 @@ KINDS: tuple[Kind, ...] = (
         "status", "status.unknown", [("unknown", "404 for {for} after the submit", {"for": _seconds(10.0)}, False)]
     ),
     *_requests("queue", "queue", [("stuck", "IN_QUEUE for {for}, whoever is free", {"for": _seconds(120.0)}, False)]),
+    *_requests(
+        "queue",
+        "queue.rerun",
+        [
+            (
+                "rerun",
+                "its runner fails {times} times by one of {types} and it runs again; with X-Fal-No-Retry it ends so",
+                {"times": Option(unit=Unit.COUNT, default=1.0), "types": _RERUN_TYPES},
+                False,
+            )
+        ],
+    ),
     *_requests(
         "verdict",
         "verdict",

@@ -80,6 +80,13 @@ class Luck:
         """What fal says instead of making the video."""
         return self._noted(self.plan.strike("verdict", seq), seq)
 
+    def runner_is_lost(self, request: Request) -> str | None:
+        """By which failure of its runner this run of a request ends, if it does."""
+        strike = self.plan.strike("queue.rerun", request.seq)
+        is_hit = strike is not None and request.runs <= strike.fault.number("times")
+        hit = self._noted(strike if is_hit else None, request.seq)
+        return None if hit is None else hit.pick("types")
+
     def status_is_unknown(self, request: Request, now: float) -> bool:
         """Whether the status route does not know the request yet."""
         strike = self.plan.strike("status.unknown", request.seq)

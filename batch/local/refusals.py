@@ -16,6 +16,7 @@ from batch.local.store import START_TIMEOUT, Ended, Request
 
 __all__ = [
     "cannot_sign",
+    "failings",
     "gateway_page",
     "gone",
     "history_refused",
@@ -25,6 +26,7 @@ __all__ = [
     "no_key",
     "not_found",
     "platform_error",
+    "runner_error",
     "server_error",
     "too_many",
     "verdict",
@@ -128,14 +130,25 @@ def verdict(strike: Strike, request: Request) -> Ended:
         body = _detail("content_policy_violation", ["body", "image_url"], words, ctx=ctx)
         return Ended(code=422, body=body, headers={"x-fal-retryable": "false"})
     if name == "runner_error":
-        return _runner_error(strike.pick("types"))
+        return runner_error(strike.pick("types"))
     if name == "start_timeout":
         return START_TIMEOUT
     assert name == "internal_error", f"no verdict is called {name}"
     return internal_error()
 
 
-def _runner_error(kind: str) -> Ended:
+def failings(ended: Ended) -> list[str]:
+    """What is wrong, a line each, for the request's log; nothing when all went well."""
+    if ended.code == 200:
+        return []
+    detail = ended.body.get("detail")
+    if not isinstance(detail, list):
+        return [f"{ended.code}: {detail}"]
+    return [f"{ended.code} {'.'.join(map(str, entry['loc'][1:]))}: {entry['msg']}" for entry in detail]
+
+
+def runner_error(kind: str) -> Ended:
+    """How a request ends whose runner failed."""
     code, words = RUNNER_ERRORS[kind], kind.replace("_", " ").capitalize()
     if kind in _MODEL_ERRORS:
         return Ended(code=code, body=_detail(kind, ["body"], words), headers={"x-fal-retryable": "true"})

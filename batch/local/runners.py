@@ -28,7 +28,7 @@ from batch.local.disk import Disk
 from batch.local.inputs import Picture, data_uri_bytes, fetched, filled, shown_pictures
 from batch.local.luck import Luck
 from batch.local.paths import file_id_of, file_path
-from batch.local.refusals import internal_error, verdict
+from batch.local.refusals import failings, internal_error, runner_error, verdict
 from batch.local.shape import Size, billable_units
 from batch.local.shelf import StoredFile
 from batch.local.store import CLIENT_CANCELLED, Ended, Request, Store
@@ -41,6 +41,8 @@ Render = Callable[[Piece, tuple[bytes, ...], Path], None]
 """Makes one file of an answer: what it shall be, the pictures to start from and to end in, and the path to write to."""
 
 T = TypeVar("T")
+
+RUNS_MAX = 10  # fal's page on reliability (2026-11-22): up to ten attempts after a failure of the runner
 
 
 class RunBlocking(Protocol):
@@ -88,12 +90,19 @@ class Workshop:
     async def _run(self, request: Request) -> None:
         self._stops[request.id] = anyio.Event()
         files: list[StoredFile] = []
+        again = f" again, run {request.runs}," if request.runs > 1 else ""
+        self._say(request, f"started{again} after {self.clock() - request.sent_at:.1f} s")
         try:
-            strike = self.luck.verdict(request.seq)
+            strike, lost = self.luck.verdict(request.seq), self.luck.runner_is_lost(request)
             if strike is not None and strike.fault.kind.name == "start_timeout":
                 ended = verdict(strike, request)
             elif await self._is_stopped(request):
                 ended = CLIENT_CANCELLED
+            elif lost is not None and not request.no_retry and request.runs < RUNS_MAX:
+                self._run_again(request, lost)
+                return
+            elif lost is not None:
+                ended = runner_error(lost)
             elif strike is not None:
                 ended = verdict(strike, request)
             else:
@@ -106,7 +115,15 @@ class Workshop:
             ended = internal_error()
         finally:
             del self._stops[request.id]
+        for line in failings(ended):
+            self._say(request, line, level="ERROR")
         self.store.end(request.id, ended, self.clock(), files=files)
+
+    def _run_again(self, request: Request, lost: str) -> None:
+        """As fal does after a failure of the runner: the same request, under another name inside fal."""
+        self._say(request, f"{lost.replace('_', ' ')}; it runs again", level="WARN")
+        self.store.put_back(request.id, self.clock())
+        self.wake()
 
     async def _is_stopped(self, request: Request) -> bool:
         """Let the extra service time pass; whether the request was cancelled meanwhile."""
@@ -122,14 +139,18 @@ class Workshop:
         check(endpoint, request.input)
         wanted = filled(endpoint, request)
         sent = await fetched(endpoint, wanted, fetch=self._fetched, run_blocking=self.run_blocking)
+        for _, picture in sent:
+            place = ".".join(map(str, picture.loc))
+            self._say(request, f"{place}: {picture.size[0]}x{picture.size[1]}, {len(picture.content)} bytes")
         pictures = shown_pictures(sent)
         answer = answer_of(endpoint, wanted, pictures[0].size if pictures else None)
         stored, files = [], []
         is_inline = wanted.get("sync_mode") is True and endpoint.field("sync_mode") is not None
         for piece in answer.pieces:
             self._say(request, _described(piece))
+            began = self.clock()
             made = await self._made(request, piece, pictures)
-            self._say(request, f"saved {made.size} bytes")
+            self._say(request, f"saved {made.name}, {made.size} bytes, made in {self.clock() - began:.1f} s")
             if is_inline:
                 content = await self.run_blocking(self.disk.take, made.id)
                 url = f"data:{made.content_type};base64,{base64.b64encode(content).decode()}"
@@ -177,8 +198,8 @@ class Workshop:
             id=file_id, name=piece.name, content_type=content_type, is_upload=False, size=size, sha256=digest
         )
 
-    def _say(self, request: Request, message: str) -> None:
-        entry = {"message": message, "level": "INFO", "source": "USER", "timestamp": times.iso(self.clock())}
+    def _say(self, request: Request, message: str, *, level: str = "INFO") -> None:
+        entry = {"message": message, "level": level, "source": "USER", "timestamp": times.iso(self.clock())}
         request.logs.append(entry)
         self.store.log(request.id, request.logs)
 

@@ -16,7 +16,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,7 @@ class Store:
         self.outbox = Outbox(self._db, entropy)
         self.shelf = Shelf(self._db, entropy)
         self.on_change: Callable[[], None] = lambda: None
+        self._logs: dict[str, list[dict[str, str]]] = {}  # of what runs now
 
     def close(self) -> None:
         """Close the file; the store is not used afterwards."""
@@ -251,7 +252,10 @@ class Store:
         """The request of that id, its start timeout applied."""
         self._expire(now)
         row = self._db.execute(f"SELECT {_COLUMNS} FROM request WHERE id = ?", (request_id,)).fetchone()
-        return _request(row) if row else None
+        if row is None:
+            return None
+        found = _request(row)
+        return replace(found, logs=list(self._logs[request_id])) if request_id in self._logs else found
 
     def position(self, request: Request) -> int:
         """How many wait before it."""
@@ -295,9 +299,19 @@ class Store:
             for row in rows:
                 yield row["seq"], held_until(row["seq"], row["sent_at"])
 
+    def put_back(self, request_id: str, now: float) -> None:
+        """A running request waits again, ahead of what came later; its next run has another name inside fal."""
+        self._db.execute(
+            f"UPDATE request SET state = '{IN_QUEUE}', gateway_id = ?, logs = coalesce(?, logs)"
+            f" WHERE id = ? AND state = '{IN_PROGRESS}'",
+            (self._request_id(now), self._said(request_id), request_id),
+        )
+        self.on_change()
+
     def log(self, request_id: str, entries: list[dict[str, str]]) -> None:
-        """Set what a running request has said so far."""
-        self._db.execute("UPDATE request SET logs = ? WHERE id = ?", (json.dumps(entries), request_id))
+        """Set what a running request has said so far. It is durable with its end: a run that a crash cuts short is
+        run again, and says it all again."""
+        self._logs[request_id] = list(entries)
         self.on_change()
 
     def end(self, request_id: str, ended: Ended, now: float, *, files: Iterable[StoredFile] = ()) -> None:
@@ -419,12 +433,24 @@ class Store:
         """The end, and the webhook that is due with it: within one transaction, or an end could go untold."""
         assert self._db.in_transaction
         changed = self._db.execute(
-            f"UPDATE request SET state = '{COMPLETED}', ended_at = ?, code = ?, headers = ?, body = ?"
-            f" WHERE id = ? AND state <> '{COMPLETED}'",
-            (now, ended.code, json.dumps(dict(ended.headers)), json.dumps(ended.body), request_id),
+            f"UPDATE request SET state = '{COMPLETED}', ended_at = ?, code = ?, headers = ?, body = ?,"
+            f" logs = coalesce(?, logs) WHERE id = ? AND state <> '{COMPLETED}'",
+            (
+                now,
+                ended.code,
+                json.dumps(dict(ended.headers)),
+                json.dumps(ended.body),
+                self._said(request_id),
+                request_id,
+            ),
         ).rowcount
         assert changed == 1, f"request {request_id} ended twice"
         self.outbox.ended(request_id, now)
+
+    def _said(self, request_id: str) -> str | None:
+        """The logs that are not on the disk yet; from now on they are."""
+        entries = self._logs.pop(request_id, None)
+        return None if entries is None else json.dumps(entries)
 
     def _request_id(self, now: float) -> str:
         """A UUID of version 7: time-ordered, as fal's are."""
