@@ -12,7 +12,7 @@ import yaml
 from local_support import APP, ENDPOINT, hits, plan
 
 from batch.local import PlanError, drawn_plan, read_plan
-from batch.local.breaks import _ACTS, section_of
+from batch.local.breaks import _ACTS, IN_STREAM, section_of
 from batch.local.fault_file import document_of
 from batch.local.faults import KINDS, By
 
@@ -210,7 +210,7 @@ def test_a_drawn_plan_is_moderate_and_needs_no_hand() -> None:
 
 
 def test_every_call_fault_does_something() -> None:
-    assert {kind.name for kind in KINDS if kind.by is By.CALL} == set(_ACTS)
+    assert {kind.name for kind in KINDS if kind.by is By.CALL} == {*_ACTS, *IN_STREAM}
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,66 @@ def test_a_refused_key_ends_streams_too(tmp_path: Path) -> None:
     on_virtual_clock(test)
 
 
+CUT = "stream: {cut: 100%}"
+
+
+async def _said_before_it_broke(client: httpx.AsyncClient, status_url: str) -> list[str]:
+    said: list[str] = []
+
+    async def listen() -> None:
+        async with client.stream("GET", f"{status_url}/stream", timeout=10) as answer:
+            assert answer.status_code == 200
+            async for line in answer.aiter_lines():
+                said.extend([line] if line else [])
+
+    with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
+        await listen()
+    return said
+
+
+def test_a_stream_may_be_cut_the_same_on_a_socket_and_inside(tmp_path: Path) -> None:
+    heard: list[list[str]] = []
+
+    async def inside() -> None:
+        async with local_queue(tmp_path / "inside", faults=plan(CUT)) as local:
+            heard.append(await _said_before_it_broke(local.client, (await local.submit())["status_url"]))
+
+    async def outside(url: str) -> None:
+        async with httpx.AsyncClient(headers=KEY, trust_env=False) as client:
+            submitted = (await client.post(f"{url}/{ENDPOINT}", json=wanted())).json()
+            heard.append(await _said_before_it_broke(client, submitted["status_url"]))
+
+    on_virtual_clock(inside)
+    faults = tmp_path / "plan.yaml"
+    faults.write_text(CUT)
+    with served(tmp_path / "outside", faults=faults) as (url, _process):
+        anyio.run(outside, url)
+    for said in heard:
+        [line] = said
+        assert json.loads(line.removeprefix("data: "))["request_id"]
+
+
+def test_a_stream_may_begin_with_half_an_event(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with local_queue(tmp_path, faults=plan("stream: {bad_event: 100%}")) as local:
+            first, *others = [line for _, line in await lines(local, (await local.submit())["request_id"])]
+            with pytest.raises(ValueError):
+                json.loads(first.removeprefix("data: "))
+            assert json.loads(others[-1].removeprefix("data: "))["status"] == "COMPLETED"
+
+    on_virtual_clock(test)
+
+
+@pytest.mark.parametrize(("fault", "code"), [("gateway: {rate: 100%, codes: 502}", 502), ("too_many: 100%", 429)])
+def test_a_stream_may_be_refused(tmp_path: Path, fault: str, code: int) -> None:
+    async def test() -> None:
+        async with local_queue(tmp_path, faults=plan(f"stream: {{{fault}}}")) as local:
+            answer = await local.client.get((await local.submit())["status_url"] + "/stream")
+            assert answer.status_code == code
+
+    on_virtual_clock(test)
+
+
 # --- the synchronous call ---
 
 

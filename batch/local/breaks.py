@@ -20,10 +20,15 @@ from batch.local.luck import Luck
 from batch.local.paths import app_of, call_of, is_file
 from batch.local.refusals import gateway_page, key_refused, server_error, too_many
 
-__all__ = ["LINE", "Break", "Faulty", "Line", "section_of"]
+__all__ = ["IN_STREAM", "LINE", "STRIKE", "Break", "Faulty", "Line", "section_of"]
 
 LINE = "local.line"
 """The ASGI extension under which a call brings its `Line`."""
+
+STRIKE = "local.strike"
+"""In the scope: what hits a stream in its course, and cannot be done to a whole answer."""
+
+IN_STREAM = ("cut", "bad_event")
 
 T = TypeVar("T")
 
@@ -47,8 +52,8 @@ class Line(Protocol):
     async def hold(self, work: Callable[[], Awaitable[T]], receive: Receive) -> T | None:
         """What some long work comes to; None when the caller has gone meanwhile."""
 
-    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
-        """Send a body whose pieces take their time, as long as the caller listens."""
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send, *, ends: bool) -> None:
+        """Send a body whose pieces take their time, as long as the caller listens; with `ends` it is whole then."""
 
     async def cut(self, how: Break, receive: Receive) -> None:
         """End the connection now; what was sent before may still arrive."""
@@ -116,6 +121,8 @@ class Faulty:
             await key_refused(section, app_of(scope["path"].strip("/")))(scope, receive, send)
         elif strike is None:
             await self._app(scope, receive, send)
+        elif strike.fault.kind.name in IN_STREAM:
+            await self._app({**scope, STRIKE: strike}, receive, send)
         else:
 
             async def ask(*, whole_file: bool = False) -> _Answer:

@@ -63,9 +63,10 @@ def _detail(problem: Problem) -> dict[str, Any]:
         "msg": _message(problem),
         "type": problem.kind,
         "url": f"https://docs.fal.ai/errors/#{problem.kind}",
-        "input": problem.input,
     }
-    return {**entry, "ctx": dict(problem.ctx)} if problem.ctx else entry
+    if problem.ctx:
+        entry["ctx"] = dict(problem.ctx)
+    return {**entry, "input": problem.input}
 
 
 def _message(problem: Problem) -> str:

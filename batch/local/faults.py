@@ -306,6 +306,15 @@ KINDS: tuple[Kind, ...] = (
     *(kind for name in _WRITES for kind in _calls(name, (*_OF_WRITES, *_OF_JSON, *_EITHER))),
     *(kind for name in READS for kind in _calls(name, (*_OF_READS, *_asking((*_OF_JSON, *_EITHER))))),
     *_calls(
+        "stream",
+        (
+            ("cut", "the connection is closed after the first event", {}),
+            ("bad_event", "the first event is half of its JSON", {}),
+            *(entry for entry in _OF_READS if entry[0] != "hang"),
+            *_asking(_EITHER),
+        ),
+    ),
+    *_calls(
         "file",
         (
             ("short", "the connection is closed after half of the bytes that were announced", {}),

@@ -147,11 +147,12 @@ class _SocketLine:
 
         return await self.hold(sleep, receive) is not None
 
-    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send, *, ends: bool) -> None:
         async def passed_on() -> None:
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if ends:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await self.hold(passed_on, receive)
 

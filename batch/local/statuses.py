@@ -6,7 +6,7 @@ Imports only its neighbours. It changes nothing and waits only for news.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import anyio
 from starlette.types import Receive, Scope, Send
 
 from batch.local.bell import Bell
-from batch.local.breaks import LINE
+from batch.local.breaks import LINE, STRIKE, Break, Line
+from batch.local.faults import Strike
 from batch.local.paths import request_urls
 from batch.local.store import COMPLETED, IN_QUEUE, Request, Store
 
@@ -93,12 +94,33 @@ class Statuses:
 
 
 class EventStream:
-    """An answer that goes on as long as there are events and somebody listens."""
+    """An answer that goes on as long as there are events and somebody listens, or until a fault ends it."""
 
-    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         self._events = events
         self._headers = [*_HEAD, *((name.encode(), value.encode()) for name, value in headers.items())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        line: Line = scope["extensions"][LINE]
+        strike: Strike | None = scope.get(STRIKE)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        await scope["extensions"][LINE].flow(self._events, receive, send)
+        if strike is None:
+            await line.flow(self._events, receive, send, ends=True)
+        elif strike.fault.kind.name == "bad_event":
+            await line.flow(_first_damaged(self._events), receive, send, ends=True)
+        else:
+            await line.flow(_first_only(self._events), receive, send, ends=False)
+            await line.cut(Break.CLOSE, receive)
+
+
+async def _first_only(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in events:
+        yield event
+        return
+
+
+async def _first_damaged(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    is_first = True
+    async for event in events:
+        yield event[: len(event) // 2] + b"\n\n" if is_first else event
+        is_first = False

@@ -65,7 +65,7 @@ class _Tape:
     async def hold(self, work: Callable[[], Awaitable[T]], receive: Receive) -> T | None:
         return await work()
 
-    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    async def flow(self, pieces: AsyncIterator[bytes], receive: Receive, send: Send, *, ends: bool) -> None:
         self._events.append(pieces)  # taken out of it while the caller reads, or a stream would come all at once
 
     async def cut(self, how: Break, receive: Receive) -> None:
