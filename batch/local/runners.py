@@ -139,7 +139,7 @@ class Workshop:
         check(endpoint, request.input)
         wanted = filled(endpoint, request)
         sent = await fetched(endpoint, wanted, fetch=self._fetched, run_blocking=self.run_blocking)
-        for _, picture in sent:
+        for picture in sent:
             place = ".".join(map(str, picture.loc))
             self._say(request, f"{place}: {picture.size[0]}x{picture.size[1]}, {len(picture.content)} bytes")
         pictures = shown_pictures(sent)
