@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from PIL import Image
 
 from batch.local import QueueBusy, open_queue
 from batch.local.answers import Piece
+from batch.local.tables import _STEPS
 
 UNKNOWN = "019e55e3-1111-7000-8000-000000000001"
 
@@ -612,6 +615,26 @@ def test_a_restart_loses_nothing_and_runs_what_was_running_again(tmp_path: Path)
             for request_id, seed in ((done, 1), (running, 2), (waiting, 3)):
                 assert (await local.finished(request_id)).json()["seed"] == seed
             assert set(local.queue.accepted_posts().values()) == {1}
+
+    on_virtual_clock(test)
+
+
+def test_a_queue_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    request_id, text = "019e55e3-1111-7000-8000-000000000001", json.dumps(wanted())
+    with closing(sqlite3.connect(tmp_path / "queue.sqlite3")) as db:
+        db.executescript(_STEPS[0] + "PRAGMA user_version = 1;")
+        db.execute(
+            "INSERT INTO request (id, endpoint, app, input, input_sha256, is_low, keeps_payloads, sent_at)"
+            " VALUES (?, ?, ?, ?, 'x', 0, 1, ?)",
+            (request_id, ENDPOINT, APP, text, EPOCH),
+        )
+        db.commit()
+
+    async def test() -> None:
+        for _ in range(2):
+            async with local_queue(tmp_path) as local:
+                assert (await local.finished(request_id)).status_code == 200
+                assert (await local.finished((await local.submit())["request_id"])).status_code == 200
 
     on_virtual_clock(test)
 
