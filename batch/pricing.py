@@ -164,7 +164,7 @@ class Prices:
         except TimeoutError:
             self._silence = f"fal's price list gave no answer within {ASKED_S:.0f} s"
         except FalBatchError as exc:
-            self._silence = f"fal's price list could not be asked ({exc})"
+            self._silence = f"fal's price list could not be asked: {exc}"
         finally:
             self._left_s -= time.monotonic() - begun
         return []

@@ -158,10 +158,10 @@ def run(
             wanted = _wanted(ledger, campaign_id, planned, cap, again)
             has_work = _has_work(settings, ledger, campaign_id, wanted)
             if has_work:
-                _check_means(settings, wanted.planned, cap, ledger.unpriced_exposure(campaign_id))
+                bases = prices.bases(wanted.planned.to_submit_by_endpoint)
+                _check_means(settings, wanted.planned, cap, ledger.unpriced_exposure(campaign_id), bases)
                 price_of = _price_of(ledger, campaign_id, wanted)
                 quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
-                bases = prices.bases(wanted.planned.to_submit_by_endpoint)
                 retried = len(wanted.only or ())
                 quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases)
                 if wanted.planned.to_submit and not confirm(quote):
@@ -416,13 +416,20 @@ def _price_of(ledger: Ledger, campaign_id: int, wanted: _Wanted) -> Callable[[in
     return lambda count: count * (wanted.planned.price_max_micros or 0)
 
 
-def _check_means(settings: Settings, planned: Planned, cap: int | None, unpriced_attempts: int) -> None:
+def _check_means(
+    settings: Settings, planned: Planned, cap: int | None, unpriced_attempts: int, bases: tuple[PriceBasis, ...]
+) -> None:
     """InputError where a key or a price is missing."""
-    unknown = f"{planned.unpriced} jobs" if planned.unpriced else f"{unpriced_attempts} submits of earlier runs"
-    if cap is not None and settings.price is None and (planned.unpriced or unpriced_attempts):
+    count, noun = (planned.unpriced, "job") if planned.unpriced else (unpriced_attempts, "submit of an earlier run")
+    if count > 1:
+        noun = "jobs" if planned.unpriced else "submits of earlier runs"
+    if cap is not None and settings.price is None and count:
+        listed = [f"${basis.unit_usd} per {basis.unit}, " if basis.unit else "" for basis in bases]
+        whys = [f"{b.endpoint}: {has}{b.note}" for b, has in zip(bases, listed, strict=True) if b.source == "unknown"]
+        why = f" ({'; '.join(whys[:ROWS_TOLD_MAX])})" if whys else ""
         raise InputError(
-            f"{unknown} have no known price, so a cap on the cost cannot be kept; "
-            "say with --price USD what one costs, or run without a cap"
+            f"{count:,} {noun} {'has' if count == 1 else 'have'} no known price{why}, so a cap on the cost cannot be "
+            "kept; say with --price USD what a job costs, or run without a cap"
         )
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)

@@ -16,10 +16,11 @@ import pytest
 from ledger_support import accept, bring_to, claim, make_row, opened, result_of
 from line_support import World, answers, on, shot
 
-from batch import endpoints
-from batch.cli import words
+from batch import endpoints, run
+from batch.cli import documents, words
 from batch.endpoints import Endpoint, Unit, UnitPrice
 from batch.endpoints.units import quantity
+from batch.errors import InputError
 from batch.jobs import Outcome, Row
 from batch.ledger import compare
 from batch.pricing import PriceBasis, Prices
@@ -262,10 +263,10 @@ def test_what_is_no_usable_price_leaves_the_built_in_one_and_is_said(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (httpx.Response(401, json={"error": {"message": "no"}}), "could not be asked (prices: fal answered 401"),
-        (httpx.Response(500, content=b"<html>"), "could not be asked (prices: fal answered 500"),
-        (httpx.Response(200, content=b'{"prices": 7}'), "could not be asked (prices: fal answered 200"),
-        (httpx.Response(200, content=b"\xff"), "could not be asked (prices: fal answered 200"),
+        (httpx.Response(401, json={"error": {"message": "no"}}), "could not be asked: prices: fal answered 401"),
+        (httpx.Response(500, content=b"<html>"), "could not be asked: prices: fal answered 500"),
+        (httpx.Response(200, content=b'{"prices": 7}'), "could not be asked: prices: fal answered 200"),
+        (httpx.Response(200, content=b"\xff"), "could not be asked: prices: fal answered 200"),
     ],
 )
 def test_a_list_that_is_not_told_leaves_the_built_in_rules_and_is_asked_for_once(
@@ -464,6 +465,46 @@ def test_a_run_settles_by_fals_units_and_estimates_where_fal_tells_none(tmp_path
 
 
 # --- what people are told ---
+
+
+def test_a_cap_that_cannot_be_kept_says_what_is_known_of_the_price(folder: Path) -> None:
+    settings = load_settings({"state": str(folder / "state"), "max_cost": "5"}, environ={"FAL_KEY": KEY}, cwd=folder)
+    with opened(folder / "state") as ledger:
+        planned = ledger.plan(ledger.campaign("camp", folder / "camp.csv"), [make_row("a", price_micros=None)])
+    basis = PriceBasis(endpoint=STILL, source="unknown", unit="megapixel", unit_usd="0.03", note="how many?")
+    with pytest.raises(InputError) as caught:
+        run._check_means(settings, planned, settings.max_cost, 0, (basis,))
+    assert str(caught.value).startswith(f"1 job has no known price ({STILL}: $0.03 per megapixel, how many?), so a cap")
+    assert "--price USD" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "$0.00 spent"),
+        ({"settled_micros": 2_000_000}, "$2.00 spent (estimated)"),
+        ({"settled_micros": 2_000_000, "settled_told_micros": 2_000_000}, "$2.00 spent (by fal's count)"),
+        (
+            {"settled_micros": 2_000_000, "settled_told_micros": 1_500_000},
+            "$2.00 spent ($1.50 by fal's count, $0.5000 estimated)",
+        ),
+        ({"unpriced_attempts": 1}, "$0.00 spent, 1 submit without a known price"),
+        ({"to_submit_unpriced": 3}, "$0.00 spent, 3 jobs without a known price for what is not submitted yet"),
+        (
+            {"to_submit_micros": 4_000_000, "to_submit_unpriced": 1},
+            "$0.00 spent, up to $4.00 and 1 job without a known price for what is not submitted yet",
+        ),
+    ],
+)
+def test_a_status_says_how_much_is_fals_count_how_much_an_estimate_and_what_nobody_knows(
+    folder: Path, changes: dict[str, int], told: str
+) -> None:
+    with opened(folder / "state") as ledger:
+        totals = replace(ledger.totals(ledger.campaign("camp", folder / "camp.csv")), **changes)
+    assert words._spent(totals, is_rehearsal=False) == f"  money: {told}"
+    document = documents._totals(totals)
+    parts = document["settled_told_micros"] + document["settled_estimate_micros"]
+    assert parts == document["settled_micros"] == totals.settled_micros
 
 
 @pytest.mark.parametrize(
