@@ -529,5 +529,5 @@ def test_a_status_says_how_much_is_fals_count_how_much_an_estimate_and_what_nobo
     ],
 )
 def test_a_plan_says_whose_word_a_price_is(basis: PriceBasis, told: str) -> None:
-    assert words._basis(basis, is_only=True) == told
-    assert words._basis(basis, is_only=False) == f"e: {told}"
+    assert words.basis_in_words(basis, is_only=True) == told
+    assert words.basis_in_words(basis, is_only=False) == f"e: {told}"
