@@ -55,8 +55,9 @@ fmt: $(VENV)/.developer ## Format the code
 diagram: $(VENV)/.developer ## Put the state diagram, made from the transition table, into the README
 	$(BIN)/python -m tests.readme_diagram
 
-picture: demo ## Make the picture in the README from what the demonstration left
+picture: demo ## Make the pictures in the README from what the demonstration left (one needs Chromium)
 	$(BIN)/python -m tests.readme_picture
+	$(BIN)/python -m tests.readme_gallery
 
 clean: ## Remove what was installed and built, but never state/: it may hold what was paid for
 	rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

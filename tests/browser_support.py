@@ -81,7 +81,8 @@ class Page:
                 return dict(answer["result"])
 
     def open(self, path: Path, hash: str = "") -> None:
-        """The page at `path` as a file, and ready for keys."""
+        """The page at `path` as a file, loaded afresh and ready for keys."""
+        self.call("Page.navigate", url="about:blank")  # else another hash alone loads nothing
         self.call("Page.navigate", url=path.resolve().as_uri() + hash)
         self.wait("document.readyState === 'complete' && !!document.querySelector('#counts')?.textContent")
 

@@ -326,6 +326,45 @@ def test_what_is_asked_for_again_is_the_same_with_another_seed(make: Make, tmp_p
     assert len({row.job.input["seed"] for row in (*first.values(), *again.values())}) == 4
 
 
+KLING = "fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
+FLUX = "fal-ai/flux/dev"
+
+
+def test_where_a_model_takes_no_seed_another_take_is_asked_for(make: Make, tmp_path: Path) -> None:
+    """Two of the three takes are picked: the new sheet has the three that are known and two more."""
+    header = "id,endpoint,prompt,image_url,takes"
+    data = data_of(make(sheet_of(f"cat,{KLING},it runs,https://e.com/a.jpg,3", header=header)).path)
+    picks = {row["pick"]: "again" for row in data["rows"][:2]}
+    out = tmp_path / "shots-again.csv"
+    out.write_text(logic("G.againSheet(data, picks)", data, picks), encoding="utf-8", newline="")
+    first = [row.job.key for row in manifest.load(tmp_path / "shots.csv").rows()]
+    again = [row.job.key for row in manifest.load(out).rows()]
+    assert (len(first), len(again)) == (3, 5)
+    assert again[:3] == first
+
+
+def test_a_field_that_came_in_parts_goes_out_whole(make: Make, tmp_path: Path) -> None:
+    """In a sheet of several models its columns are some rows' fields, and carried along in the others."""
+    header = "id,endpoint,prompt,image_url,image_size.width,image_size.height,note"
+    rows = (f"a,{FLUX},a poster,,640,384,x", f"b,{KLING},it runs,https://e.com/a.jpg,,,y")
+    data = data_of(make(sheet_of(*rows, header=header)).path)
+    out = tmp_path / "shots-again.csv"
+    picks = {row["pick"]: "again" for row in data["rows"]}
+    out.write_text(logic("G.againSheet(data, picks)", data, picks), encoding="utf-8", newline="")
+    assert [row.cells["note"] for row in manifest.load(out).rows()] == ["x", "y", "y"]
+    first = next(iter(manifest.load(out).rows()))
+    assert first.job.input["image_size"] == {"width": 640, "height": 384}
+
+
+def test_a_command_line_is_shown_as_it_can_be_typed() -> None:
+    names = ["shots-again.csv", "a folder/shots.csv", 'a"$b`.csv']
+    assert logic(f"{json.dumps(names)}.map(G.typed)") == [
+        "shots-again.csv",
+        '"a folder/shots.csv"',
+        '"a\\"\\$b\\`.csv"',
+    ]
+
+
 def test_again_of_an_again_counts_on(make: Make) -> None:
     data = data_of(make(sheet_of(sea("cat-again1"), sea("cat"))).path)
     assert [row["again"]["id"] for row in data["rows"]] == ["cat-again2", "cat-again3"]

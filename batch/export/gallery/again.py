@@ -54,9 +54,13 @@ def again_of(row: Row, endpoint: Endpoint, *, takes: int, taken: set[str]) -> Ag
 def again_columns(
     columns: Sequence[str], carried: Collection[str], sent: Iterable[Mapping[str, str]], *, has_takes: bool
 ) -> tuple[str, ...]:
-    """The header: the user's columns that are still needed in their order, then what they did not have."""
+    """The header: the user's columns that are still needed in their order, then what they did not have.
+
+    A column for a part of a field (`image_size.width`) has gone into that field's own.
+    """
     fields = dict.fromkeys(name for texts in sent for name in texts)
-    kept = [name for name in columns if name in carried or name in fields or name in ("id", "endpoint")]
+    own = {name for name in carried if name.partition(".")[0] not in fields}
+    kept = [name for name in columns if name in own or name in fields or name in ("id", "endpoint")]
     first = [] if "id" in kept else ["id"]
     return tuple(dict.fromkeys([*first, *kept, *fields, "endpoint", *(["takes"] if has_takes else [])]))
 

@@ -23,8 +23,8 @@ const facts = (row) => {
   const seed = Gallery.result(data, row, "seed");
   const model = models.get(row.endpoint);
   const isSaid = models.size < 2 || labelOf.get(row).includes(model);
-  return [isSaid ? null : model, seed && `seed ${seed}`,
-    Gallery.money(Gallery.result(data, row, "cost_usd"))].filter(Boolean).join(" · ");
+  const price = Gallery.money(Gallery.result(data, row, "cost_usd"));
+  return [seed && `seed ${seed}`, price, isSaid ? "" : model].filter(Boolean).join(" · ");
 };
 
 function sign(row) {

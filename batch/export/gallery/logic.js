@@ -94,6 +94,9 @@ const Gallery = (() => {
 
   const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
+  /** A file's name as a word of a command line. */
+  const typed = (path) => (/^[\p{L}\p{N}_./:\\-]+$/u.test(path) ? path : `"${path.replace(/(["$`\\])/g, "\\$1")}"`);
+
   // --- the sheets that come out ---
 
   const quoted = (text) => (/[",;|\t\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
@@ -145,7 +148,8 @@ const Gallery = (() => {
 
   return {
     PICKS, VALUES_MAX, againSheet, canBeAskedAgain, cell, cost, csv, fits, groups, haystack, keptSheet, labels, length,
-    modelNames, money, prompt, result, size, value, values, words,
+    modelNames, money, prompt, result, size, typed, value,
+    values, words,
   };
 })();
 if (typeof module !== "undefined") module.exports = Gallery;

@@ -56,9 +56,9 @@ function openPicks() {
   $("picks-kept").replaceChildren(...sheet(kept, `${name}-kept.csv`, () => Gallery.keptSheet(data, picks),
     ["Your own columns of what you kept, with the results beside them."]));
   $("picks-again").replaceChildren(...sheet(again, `${name}-again.csv`, () => Gallery.againSheet(data, picks),
-    ["What was asked for, each with a seed that you have not seen. Put it beside ", make("code", {}, data.manifest),
+    ["What was sent, each with a seed that you have not seen (a further take where the model takes no seed). Put it beside ", make("code", {}, data.manifest),
       " (its paths start from there) and type, where you typed the first run: ",
-      make("code", {}, `${data.run} ${name}-again.csv`), `. It pays for these only, and once.${price}`]));
+      make("code", {}, `${data.run} ${Gallery.typed(`${data.folder}${name}-again.csv`)}`), `. It pays for these only, and once.${price}`]));
   $("picks").showModal();
 }
 

@@ -12,7 +12,7 @@ const labelOf = new Map();
 for (const group of groups) Gallery.labels(data, group, models).forEach((label, n) => labelOf.set(group[n], label));
 
 const FIRST = 60; // cards that are there before anything else happens; the rest comes while the browser is idle
-const CHUNK = 120;
+const CHUNK = 240;
 const PLAYING_MAX = 24;
 const HOVER_MS = 90; // a pointer that only passes by starts nothing
 const STATES = { "not planned": "not run yet", planned: "not started", submitting: "being submitted", submitted: "at fal",
