@@ -95,6 +95,7 @@ def test_filters_go_together_and_stand_in_the_address(page: Page, make: Make) ->
             "e.dispatchEvent(new Event('change')) })()"
         )
     assert page.js(SHOWN) == ["1", "3"]
+    assert " UTC" in page.js("document.querySelector('#counts').textContent"), "nothing was run: more may come"
     address = page.js("location.hash")
     page.open(path, hash=address)
     assert page.js(SHOWN) == ["1", "3"]

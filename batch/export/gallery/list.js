@@ -10,7 +10,7 @@ function apply() {
   });
   const isAll = visible.length === rows.length;
   const left = data.left_out ? `, ${data.left_out.toLocaleString("en")} more are not shown` : "";
-  $("counts").textContent = `${isAll ? "" : `${visible.length.toLocaleString("en")} of `}${rows.length.toLocaleString("en")} results${left}${models.size === 1 ? ` on ${[...models.values()][0]}` : ""}`;
+  $("counts").textContent = `${isAll ? "" : `${visible.length.toLocaleString("en")} of `}${rows.length.toLocaleString("en")} results${left}${models.size === 1 ? ` on ${[...models.values()][0]}` : ""}${asOf}`;
   $("clear").hidden = !query && !Object.keys(filters).length;
   $("nothing").hidden = visible.length > 0;
   writeAddress();

@@ -44,3 +44,7 @@ const PICKS = `picks ${data.campaign}`;
 let picks = stored.read(PICKS, {});
 let isKept = true;
 const look = stored.read("look", {});
+
+// A run that goes on is further than the page says.
+const isUnfinished = rows.some((row) => !["fetched", "failed", "cancelled"].includes(Gallery.result(data, row, "state")));
+const asOf = isUnfinished ? `, as of ${data.made_at.slice(0, 16).replace("T", " ")} UTC` : "";
