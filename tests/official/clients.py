@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import av
+import fal_client
 import fal_client.client
 import httpx
 import pytest
 from local_support import wanted
 from relay import OF_THE_TESTS
 
-__all__ = ["AGENT", "Delivery", "asked", "deliveries", "environment", "frames_in", "look", "pointed_at", "video_of"]
+__all__ = [
+    "AGENT",
+    "Delivery",
+    "Fal",
+    "asked",
+    "asynchronous",
+    "deliveries",
+    "environment",
+    "frames_in",
+    "look",
+    "plain",
+    "pointed_at",
+    "video_of",
+]
 
 AGENT = {"user-agent": OF_THE_TESTS}
 Delivery = tuple[str, dict[str, Any]]
 """The path that a webhook was sent to, its query included, and its body."""
+
+
+@dataclass(frozen=True)
+class Fal:
+    """One of fal's two Python clients, and how to wait for it: the plain one needs no waiting."""
+
+    client: Any
+    wait: Callable[[Any], Any]
+
+    def events(self, handle: Any, **options: Any) -> list[Any]:
+        return list(self.wait(handle.iter_events(interval=0.02, **options)))
+
+    def refused(self, call: Callable[..., Any], *args: Any, **options: Any) -> fal_client.FalClientHTTPError:
+        with pytest.raises(fal_client.FalClientHTTPError) as refusal:
+            self.wait(call(*args, **options))
+        return refusal.value
+
+
+def plain() -> Fal:
+    return Fal(fal_client.SyncClient(), lambda value: value)
+
+
+@contextmanager
+def asynchronous() -> Iterator[Fal]:
+    async def awaited(value: Any) -> Any:
+        return [one async for one in value] if hasattr(value, "__aiter__") else await value
+
+    with asyncio.Runner() as runner:
+        yield Fal(fal_client.AsyncClient(), lambda value: runner.run(awaited(value)))
 
 
 @contextmanager
