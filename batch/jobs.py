@@ -116,7 +116,8 @@ class Attempt:
     `over_at_fal` is a moment by fal's own clock at which it was over, whatever ours said: None until fal answered a
     question about it.
     `request_id` is also set when a damaged answer carried one: the attempt is then in doubt all the same. `unit_usd` is
-    what one of fal's billable units costs, an exact decimal; None where nobody knows.
+    what one of fal's billable units costs, an exact decimal; None where nobody knows. `webhook` is the user's address
+    that fal was asked to deliver to, without our query.
     """
 
     id: int
@@ -134,6 +135,7 @@ class Attempt:
     closed_at: float | None = None
     over_at_fal: float | None = None
     request_id: str | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

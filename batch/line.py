@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import shutil
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -35,6 +36,7 @@ RunBlocking = Callable[..., Awaitable[Any]]
 
 LOCAL_KEY = "local"  # the queue inside the program takes any key
 EXIT_INTERRUPTED = 130
+WEBHOOK_SECRET_BYTES = 32
 LEAVE_S = 10.0  # after the first Ctrl-C; a second one leaves at once
 
 _last_resorts: list[threading.Timer] = []
@@ -75,8 +77,10 @@ async def run_line(
     give_up: frozenset[int] = frozenset(),
     only_jobs: frozenset[int] | None = None,
     unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None,
+    serving: Callable[[Any], AbstractAsyncContextManager[None]] | None = None,
 ) -> Ending | None:
-    """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones."""
+    """The parts of the line, joined, and run. What touches the world is passed in: tests pass virtual ones. `serving`
+    lets fal reach the receiver of webhooks while the run goes on; without it there are none."""
     from batch import endpoints, fal, fetch
     from batch.save import Saver
     from batch.scheduler import RunOptions, Scheduler
@@ -111,7 +115,9 @@ async def run_line(
         only_cancelling=only_cancelling,
         only_jobs=only_jobs,
         unit_price_of=unit_price_of,
+        webhook=settings.webhook if serving is not None else None,
     )
+    secret = "" if serving is None else ledger.webhook_secret(secrets.token_hex(WEBHOOK_SECRET_BYTES))
     scheduler = Scheduler(
         ledger=ledger,
         fal=client,
@@ -124,13 +130,27 @@ async def run_line(
         run_blocking=run_blocking,
         progress=progress,
         free_bytes=free_bytes,
+        webhook_secret=secret,
     )
     on_ready(scheduler)
     try:
         if only_reconcile:
             await scheduler.reconcile()
             return None
-        return await scheduler.run()
+        if serving is None:
+            return await scheduler.run()
+        from batch import receiver
+
+        ledger.doubt_what_a_crash_left()  # before the first delivery: none of these POSTs is open
+        app = receiver.build_app(
+            secret=secret,
+            keys=client.webhook_keys,
+            now=lambda: clock() + client.clock_offset_s,
+            receive=scheduler.deliveries.receive,
+            say=progress.say,
+        )
+        async with serving(app):
+            return await scheduler.run()
     finally:
         await client.aclose()
         await fetcher.aclose()
@@ -224,6 +244,7 @@ async def _lived(
                 only_jobs=only_jobs,
                 only_cancelling=only_cancelling,
                 unit_price_of=unit_price_of,
+                serving=None if only_cancelling else _serving(settings, progress.say),
                 **world,
             )
             tasks.cancel_scope.cancel()
@@ -231,6 +252,17 @@ async def _lived(
         progress.end()
     assert ending is not None
     return ending
+
+
+def _serving(
+    settings: Settings, say: Callable[[str], None]
+) -> Callable[[Any], AbstractAsyncContextManager[None]] | None:
+    if settings.webhook is None:
+        return None
+    from batch import receiver
+
+    host, port = settings.webhook_listen
+    return partial(receiver.serving, host=host, port=port, say=say)
 
 
 async def look(settings: Settings, ledger: Ledger, campaign_id: int, progress: Progress) -> None:

@@ -433,6 +433,10 @@ def _check_means(
         )
     if settings.key is None and not settings.local:
         raise InputError(settings.no_key)
+    if settings.webhook is not None:
+        from batch.fal.webhook import need_cryptography
+
+        need_cryptography()
 
 
 def _has_work(settings: Settings, ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:

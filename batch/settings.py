@@ -101,6 +101,13 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _listen(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(text).strip())
+    if not match or int(match[2]) > 65535:
+        raise ValueError("expected HOST:PORT, like 127.0.0.1:8320 or [::1]:8320")
+    return match[1].strip("[]"), int(match[2])
+
+
 def _start_timeout(text: str) -> float:
     seconds = parse_duration(text)
     if seconds <= 1:  # both official clients refuse 1 and less, fal asks for more than 0.1
@@ -137,6 +144,9 @@ class Option:
             return "yes" if value else "no"
         if self.parse is parse_usd:
             return f"{value / 1_000_000:.2f}" if value % 10_000 == 0 else f"{value / 1_000_000:f}"
+        if self.parse is _listen:
+            host, port = value
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if isinstance(value, tuple):
             return ",".join(value)
         return f"{value:g}s" if self.parse in (parse_duration, _start_timeout) else str(value)
@@ -217,6 +227,20 @@ OPTIONS: Mapping[str, Option] = {
             help="Wait for jobs in doubt however long their proof takes (else ten minutes at most).",
         ),
         Option(
+            name="webhook",
+            default=None,
+            parse=str,
+            metavar="URL",
+            help="Have fal tell when a job is done, at this public address of yours, instead of asking it.",
+        ),
+        Option(
+            name="webhook_listen",
+            default=("127.0.0.1", 8320),
+            parse=_listen,
+            metavar="HOST:PORT",
+            help="Where what arrives at that address is received on this machine.",
+        ),
+        Option(
             name="no_download",
             default=False,
             parse=_flag,
@@ -294,6 +318,8 @@ class Settings:
     run_timeout: float
     history_delay: float
     wait: bool
+    webhook: str | None
+    webhook_listen: tuple[str, int]
     no_download: bool
     carry: tuple[str, ...]
     state: Path
@@ -344,9 +370,37 @@ def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: 
             raise InputError(f"{sources[name]}: {values[name]} is no folder")
     for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
         values[name] = _url(values[name], sources[name])
+    _check_webhook(values["webhook"], values["queue_url"], sources["webhook"])
     key, sources["key"], no_key = _key(variables, dotenv, environ)
     proxy = _proxy(variables, values["queue_url"])
     return Settings(**values, key=key, no_key=no_key, proxy=proxy, sources=sources)
+
+
+def _check_webhook(url: str | None, queue_url: str, source: str) -> None:
+    """InputError where our own query cannot be added, or where fal would drop every delivery without a word: it sends
+    none to private addresses. The address is not shown where it may hold a secret of the user's."""
+    if url is None:
+        return
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urllib.parse.urlsplit(""), ""
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment or url[-1] in "?#":
+        raise InputError(f"{source}: the address may hold no user name, query or fragment (a query of ours is added)")
+    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[!-~]+", url):
+        raise InputError(f"{source}: expected the public address of this run, like https://example.com/fal")
+    if is_loopback(queue_url):
+        return
+    try:
+        is_public = ipaddress.ip_address(host).is_global
+    except ValueError:
+        is_public = "." in host and not host.endswith((".localhost", ".local", ".internal", ".lan"))
+    if not is_public:
+        raise InputError(
+            f"{source}: fal cannot reach {host}, which only machines here can; expected a public address, of a tunnel "
+            "for example (docs/webhooks.md)"
+        )
 
 
 def is_loopback(url: str) -> bool:

@@ -75,6 +75,7 @@ def test_every_option_can_be_set_by_flag_variable_and_project_key(tmp_path: Path
     }
     texts |= {"run_timeout": "3", "history_delay": "3", "queue_url": "https://a", "rest_url": "https://b"}
     texts |= {"cdn_url": "https://c", "api_url": "https://d"}
+    texts |= {"webhook": "https://hooks.example.com/fal", "webhook_listen": "127.0.0.1:1"}
     for name, option in OPTIONS.items():
         text = texts.get(name, "no" if option.is_flag else "x")
         values = [
@@ -310,3 +311,57 @@ def test_the_source_of_a_key_is_told(tmp_path: Path) -> None:
     assert settings(tmp_path, FAL_KEY="a:b").sources["key"] == "FAL_KEY"
     assert settings(tmp_path, FAL_KEY_ID="a", FAL_KEY_SECRET="b").sources["key"] == "FAL_KEY_ID + FAL_KEY_SECRET"
     assert settings(tmp_path, dotenv="FAL_KEY=a:b\n").sources["key"] == ".env FAL_KEY"
+
+
+# --- where webhooks arrive ---
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://hooks.example.com", "https://hooks.example.com:8443/fal/", "http://203.0.113.7.nip.io/x", "http://8.8.8.8"],
+)
+def test_a_public_address_is_taken_for_webhooks(tmp_path: Path, address: str) -> None:
+    assert settings(tmp_path, {"webhook": address}).webhook == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:8320", "http://localhost/x", "http://10.0.0.7", "http://[::1]:8320/", "http://mine.local"],
+)
+def test_a_private_address_is_refused_because_fal_drops_it_without_a_word(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="--webhook: fal cannot reach"):
+        settings(tmp_path, {"webhook": address})
+    at_home = settings(tmp_path, {"webhook": address}, FAL_BATCH_QUEUE_URL="http://127.0.0.1:8319")
+    assert at_home.webhook == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:hush@example.com/", "https://example.com/?token=hush", "https://example.com/#hush", "https://e.com/?"],
+)
+def test_an_address_that_our_query_cannot_be_added_to_is_refused_and_not_shown(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="FAL_BATCH_WEBHOOK: the address may hold no user name") as caught:
+        settings(tmp_path, FAL_BATCH_WEBHOOK=address)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["example.com/fal", "ftp://example.com", "https://", "https://ex ample.com", "x"])
+def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="--webhook: expected the public address"):
+        settings(tmp_path, {"webhook": address})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1:8320", ("127.0.0.1", 8320)), ("[::1]:1", ("::1", 1)), ("0.0.0.0:80", ("0.0.0.0", 80))],
+)
+def test_a_place_to_listen_is_a_host_and_a_port(tmp_path: Path, text: str, expected: tuple[str, int]) -> None:
+    found = settings(tmp_path, {"webhook_listen": text})
+    assert found.webhook_listen == expected
+    assert OPTIONS["webhook_listen"].text(found.webhook_listen) == text
+
+
+@pytest.mark.parametrize("text", ["8320", "127.0.0.1", "127.0.0.1:99999", "::1:8320", "http://a:1"])
+def test_anything_else_is_no_place_to_listen(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="--webhook-listen: expected HOST:PORT"):
+        settings(tmp_path, {"webhook_listen": text})

@@ -37,6 +37,8 @@ HOW = (
     "quiet",
     "verbose",
     *PROOF,
+    "webhook",
+    "webhook_listen",
 )
 """Everything about a run, in the order in which a person looks for it."""
 

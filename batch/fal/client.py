@@ -24,6 +24,7 @@ from batch.fal import events, history, protocol
 from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
 from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.fal.storage import Storage
+from batch.fal.webhook import parsed_keys
 from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, http_client, read_body
 from batch.jobs import Attempt, LocalFile, Outcome, PastRequest, Status, Ticket, Upload
 
@@ -79,6 +80,7 @@ class FalClient:
         self, attempt: Attempt, *, webhook_url: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Ticket:
         """Sends `attempt` to fal: at most one POST, whatever happens. `headers` are beside our own and replace none.
+        `webhook_url` is where fal is asked to deliver what becomes of it.
 
         Raises CallFailed, whose action tells whether nothing was taken (RESUBMIT, STOP_RUN, FAIL_JOB) or nobody knows
         (IN_DOUBT). When the caller is cancelled meanwhile the POST has CANCEL_GRACE_S left, and this still returns or
@@ -149,6 +151,14 @@ class FalClient:
         """The request history of an endpoint between two times of fal's clock, all of it or CallFailed."""
         return history.past_requests(self._wire, endpoint, start=start, end=end, request_id=request_id)
 
+    async def webhook_keys(self) -> tuple[bytes, ...]:
+        """The public keys that fal signs its webhooks with, one or more; CallFailed when it did not tell any."""
+        answer = await self._wire.ask(Call.KEYS, "GET", f"{self._hosts.rest}/.well-known/jwks.json")
+        keys = parsed_keys(answer.content) if answer.status_code == 200 else ()
+        if not keys:
+            raise self._failure(Call.KEYS, answer)
+        return keys
+
     def past_failure(self, past: PastRequest) -> CallFailed:
         """What a request that the history shows as failed means: as if its result call had said so."""
         assert past.status_code is not None
@@ -179,7 +189,7 @@ class FalClient:
         ours |= dict.fromkeys(protocol.DISABLE_FALLBACK_HEADERS, "1")
         headers |= {name.lower(): value for name, value in ours.items()}
         timeout = httpx.Timeout(SUBMIT_DEADLINE_S, connect=CONNECT_TIMEOUT_S)
-        params = None if webhook_url is None else {"fal_webhook": webhook_url}
+        params = None if webhook_url is None else {protocol.WEBHOOK_PARAMETER: webhook_url}
         return self._submit_client.build_request(
             "POST", url, params=params, content=body, headers=headers, timeout=timeout
         )

@@ -20,6 +20,7 @@ from batch.fal.protocol import (
     REQUEST_ID_HEADER,
     RETRYABLE_HEADERS,
     TIMEOUT_TYPE_HEADER,
+    WEBHOOK_PARAMETER,
     Answer,
     Refusal,
     parsed_json,
@@ -55,6 +56,7 @@ class Call(enum.Enum):
     HISTORY = "history"
     PRICES = "prices"
     MODELS = "models"
+    KEYS = "webhook keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ ANSWERS: Mapping[Call, Mapping[int, Verdict]] = {
     Call.HISTORY: dict.fromkeys(_CLOSED, _NO_HISTORY),
     Call.PRICES: dict.fromkeys(_CLOSED, _NO_PRICES),
     Call.MODELS: dict.fromkeys(_CLOSED, _NO_MODELS),
+    Call.KEYS: {},
 }
 """What a status code means where the code alone decides. Unlisted: a submit is in doubt, all else is asked again."""
 
@@ -289,6 +292,8 @@ def _submit_verdict(answer: Answer, refusal: Refusal) -> Verdict:
         return Verdict(Action.IN_DOUBT, "redirected")  # fal itself gave it a name, so somebody looked at it
     if answer.status_code == 400 and (not refusal.is_json or "header" in refusal.message.lower()):
         return Verdict(Action.STOP_RUN, "bad_request")  # not the row's fault: it would be the same for every row
+    if listed.action is Action.FAIL_JOB and WEBHOOK_PARAMETER in refusal.message:
+        return Verdict(Action.STOP_RUN, "webhook_refused")  # the same
     return listed
 
 

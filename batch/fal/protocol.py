@@ -33,6 +33,7 @@ __all__ = [
     "START_TIMEOUT_HEADERS",
     "STILL_IN_PROGRESS",
     "TIMEOUT_TYPE_HEADER",
+    "WEBHOOK_PARAMETER",
     "Answer",
     "CancelAnswer",
     "Hosts",
@@ -68,6 +69,7 @@ TIMEOUT_TYPE_HEADER = "x-fal-request-timeout-type"
 BILLABLE_UNITS_HEADER = "x-fal-billable-units"
 RETRYABLE_HEADERS = ("x-fal-retryable", "x-fal-needs-retry")
 FILE_NAME_HEADER = "X-Fal-File-Name"
+WEBHOOK_PARAMETER = "fal_webhook"  # of a submit's query
 
 STILL_IN_PROGRESS = "Request is still in progress"
 NAMESPACES = ("workflows", "comfy")

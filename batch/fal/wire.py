@@ -18,6 +18,7 @@ import httpx
 from batch.errors import Action, CallFailed, InputError
 from batch.fal.failures import Call, transport_failure
 from batch.fal.protocol import Answer, Hosts, origin, parsed_http_date
+from batch.fal.webhook import without_secrets
 
 __all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "http_client", "read_body"]
 
@@ -167,10 +168,10 @@ class Wire:
             self.clock_offset_s = float(round(theirs - self.clock()))
 
     def safe(self, text: str) -> str:
-        """The text without the key or a half of it, whoever wrote it in there."""
+        """The text without the key or a half of it and without a webhook's secret, whoever wrote it in there."""
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
-        return text
+        return without_secrets(text)
 
     def safe_failure(self, failure: CallFailed) -> CallFailed:
         """The same failure with its message made safe: fal's own words may quote what we sent."""

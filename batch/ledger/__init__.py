@@ -19,6 +19,7 @@ from batch.ledger.values import (
     Placement,
     Planned,
     RowResult,
+    Standing,
     Superseded,
 )
 from batch.ledger.write import Ledger, open_ledger
@@ -37,6 +38,7 @@ __all__ = [
     "Placement",
     "Planned",
     "RowResult",
+    "Standing",
     "Superseded",
     "at_work",
     "compare",

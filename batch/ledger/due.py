@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
 from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, NAMED, WANTED, LedgerReader
-from batch.ledger.values import Kept, Missing, OpenJob, artifact_of, attempt_of, open_job_of, placement_of
+from batch.ledger.values import Kept, Missing, OpenJob, Standing, artifact_of, attempt_of, open_job_of, placement_of
 from batch.states import State
 
 __all__ = ["Cancellable", "DueReader"]
@@ -164,6 +164,21 @@ class DueReader(LedgerReader):
         """The attempt that has this id: its number in the ledger and when it was submitted; None where none has."""
         found = self._db.execute("SELECT id, submitting_at FROM attempt WHERE request_id = ?", (request_id,)).fetchone()
         return None if found is None else (int(found["id"]), float(found["submitting_at"]))
+
+    def standing(self, attempt_id: int) -> Standing | None:
+        """The attempt of that number, and where it stands; None where there is none."""
+        query = """SELECT attempt.*, job.key, job.endpoint, job.state FROM attempt JOIN job ON job.id = attempt.job_id
+            WHERE attempt.id = ?"""
+        found = self._db.execute(query, (attempt_id,)).fetchone()
+        if found is None:
+            return None
+        return Standing(
+            attempt=attempt_of(found),
+            state=State(found["state"]),
+            is_live=found["ended_at"] is None,
+            is_sought=found["end_event"] == "given_up" and found["witness"] is None,
+            ended_by=found["end_event"],
+        )
 
     def has_accepted_before(self, attempt: Attempt, since: float) -> bool:
         """Whether an earlier attempt on the same endpoint was accepted that was submitted at `since` or later."""

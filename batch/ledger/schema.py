@@ -195,6 +195,11 @@ ALTER TABLE attempt ADD COLUMN is_cost_told INTEGER NOT NULL DEFAULT 0  -- fal's
   CHECK (is_cost_told IN (0, 1) AND (is_cost_told = 0 OR (cost_micros IS NOT NULL AND is_settled)));
 """
 
+_WEBHOOKS = """
+ALTER TABLE ledger ADD COLUMN webhook_secret TEXT;    -- what makes the addresses of deliveries unguessable
+ALTER TABLE attempt ADD COLUMN webhook TEXT;          -- where fal was asked to deliver, without the secret
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -204,6 +209,7 @@ _MIGRATIONS = (
     ("0006_gone", _GONE),
     ("0007_over_at_fal", _OVER_AT_FAL),
     ("0008_units", _UNITS),
+    ("0009_webhooks", _WEBHOOKS),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

@@ -24,6 +24,7 @@ __all__ = [
     "Placement",
     "Planned",
     "RowResult",
+    "Standing",
     "Superseded",
     "artifact_of",
     "attempt_of",
@@ -60,6 +61,18 @@ class OpenJob:
     cancel_asked_at: float | None
     cancel_answer: str | None
     result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where an attempt stands: `state` is its job's. `is_live` while it is the one that its job hangs on, `is_sought`
+    when it was given up and nothing became known of it since; `ended_by` in the words of the transition table."""
+
+    attempt: Attempt
+    state: State
+    is_live: bool
+    is_sought: bool
+    ended_by: str | None
 
 
 TO_SUBMIT = frozenset({State.PLANNED, State.WAITING})
@@ -335,6 +348,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         closed_at=row["closed_at"],
         over_at_fal=row["over_at_fal"],
         request_id=row["request_id"],
+        webhook=row["webhook"],
     )
 
 

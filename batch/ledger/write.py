@@ -172,6 +172,12 @@ class Ledger(Steps):
 
     # --- submitting ---
 
+    def webhook_secret(self, fresh: str) -> str:
+        """What this ledger's addresses of deliveries are made with, for good; `fresh` where it has none yet."""
+        self._write("UPDATE ledger SET webhook_secret = ? WHERE webhook_secret IS NULL", (fresh,))
+        found = self._db.execute("SELECT webhook_secret FROM ledger").fetchone()
+        return str(found["webhook_secret"])
+
     def claimed(
         self,
         job: OpenJob,
@@ -183,6 +189,7 @@ class Ledger(Steps):
         cap_micros: int | None,
         clock_offset_s: float | None = None,
         unit_price: UnitPrice | None = None,
+        webhook: str | None = None,
     ) -> Attempt | None:
         """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room, or
         when nobody can say what room it has (attempts that count have no price, and none was told for them).
@@ -201,8 +208,8 @@ class Ledger(Steps):
             number = found.fetchone()[0] + 1
             made = self._db.execute(
                 """INSERT INTO attempt (job_id, campaign_id, number, body, price_micros, cost_micros, start_timeout_s,
-                run_timeout_s, submitting_at, clock_offset_s, unit, unit_usd)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                run_timeout_s, submitting_at, clock_offset_s, unit, unit_usd, webhook)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (
                     job.id,
                     campaign_id,
@@ -216,6 +223,7 @@ class Ledger(Steps):
                     clock_offset_s,
                     None if unit_price is None else unit_price.unit,
                     unit_usd,
+                    webhook,
                 ),
             )
             assert made.lastrowid is not None
@@ -235,6 +243,7 @@ class Ledger(Steps):
             submitting_at=at,
             unit_usd=unit_usd,
             clock_offset_s=clock_offset_s,
+            webhook=webhook,
         )
 
     def _has_room(self, campaign_id: int, price_micros: int | None, cap_micros: int | None) -> bool:

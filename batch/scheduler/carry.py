@@ -16,9 +16,11 @@ from batch import reconcile, retry
 from batch.endpoints import Endpoint
 from batch.errors import Action, Blocked, CallFailed, DownloadFailed
 from batch.fal import CancelAnswer, FalClient
+from batch.fal.webhook import Delivery
 from batch.jobs import Attempt, FalStatus, Outcome, PastRequest, canonical_json, file_refs, local_files
 from batch.ledger import Ledger, OpenJob
 from batch.save import NoFiles, Saver
+from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Progress, StopKind
 from batch.scheduler.submit import Submitter
@@ -50,6 +52,7 @@ class Carrier:
         fal: FalClient,
         saver: Saver,
         gate: Gate,
+        deliveries: Deliveries,
         submitter: Submitter,
         campaign_id: int,
         endpoint_of: Callable[[str], Endpoint],
@@ -67,6 +70,7 @@ class Carrier:
         self._fal = fal
         self._saver = saver
         self._gate = gate
+        self._deliveries = deliveries
         self._submitter = submitter
         self._campaign_id = campaign_id
         self._endpoint_of = endpoint_of
@@ -110,13 +114,20 @@ class Carrier:
         is_fresh = not is_called_off and self._clock() - job.accepted_at < 1.0
         must_tell = is_called_off and job.cancel_answer != CancelAnswer.REMOVED.value
         failures, word = 0, None
+        delivery: Delivery | None = None
         while True:
             if is_fresh or word is not None or failures:
                 elapsed = self._clock() - job.accepted_at
                 wait = (
                     retry.backoff_s(failures, self._rng) if failures else retry.status_wait_s(elapsed, durations.sorted)
                 )
-                await anyio.sleep(wait)
+                if failures or is_called_off:
+                    await anyio.sleep(wait)
+                else:
+                    await self._deliveries.wait(job.attempt, wait)
+            delivery = self._deliveries.taken(job.attempt, job.ticket.request_id)
+            if delivery is not None:
+                break
             must_tell = must_tell and await self._call_off(job)
             try:
                 status = await self._fal.status(job.endpoint, job.ticket)
@@ -139,6 +150,8 @@ class Carrier:
                 self._ledger.seen(job.id, word.value)
                 self._note_running(job.id, is_running=word is FalStatus.IN_PROGRESS)
             if word is FalStatus.COMPLETED:
+                if is_fresh:
+                    self._deliveries.missed(job.attempt)
                 break
             if (
                 self._clock()
@@ -149,7 +162,19 @@ class Carrier:
         if is_fresh:
             durations.add(self._clock() - job.accepted_at)
         self._gate.free_slot(job.id)
+        if delivery is not None and self._take_delivered(job, delivery):
+            return True
         return await self._take_result(job, is_complete=True)
+
+    def _take_delivered(self, job: OpenJob, delivery: Delivery) -> bool:
+        """Take the result out of a delivery. Whether it could be: the result call says more where something is missing,
+        and where only fal's answer can tell what a job cost."""
+        assert job.attempt is not None
+        result, needs_files = delivery.result, self._endpoint_of(job.endpoint).output_has_files
+        if result is None or job.attempt.price_micros is None or (needs_files and not file_refs(result)):
+            return False
+        self._complete(job.attempt, Outcome(result=result))
+        return True
 
     def _note_silence(self, exc: CallFailed, failures: int) -> None:
         """Say once, for all jobs, that fal is not to be reached: not for a single blip, and not for an answer of fal's

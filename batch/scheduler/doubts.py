@@ -185,6 +185,8 @@ class Doubts:
             await self._fal.status(attempt.endpoint, ticket)
         except CallFailed:
             return  # the history decides
+        if not self._still_open([attempt]) or self._ledger.known_request(request_id) is not None:
+            return  # a webhook was quicker
         self._ledger.adopted(attempt, ticket, why=f"the damaged answer named {request_id}, and fal knows it")
 
     async def _ask_history(self, attempts: list[Attempt]) -> None:
@@ -195,6 +197,10 @@ class Doubts:
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
             history, asked_from, asked_until = await self._history(attempts, asked_at)
+        # load-bearing: nothing is awaited from here on. A webhook may have settled some of them meanwhile.
+        attempts = self._still_open(attempts)
+        if not attempts:
+            return
         attempts = self._noted_as_over(attempts)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         everyone = [*attempts, *self._neighbours(attempts)]
@@ -229,6 +235,12 @@ class Doubts:
         now_at_fal = self._clock() + offset + DATE_NOISE_S
         self._ledger.over([attempt for attempt in attempts if attempt.over_at_fal is None], now_at_fal)
         return [a if a.over_at_fal is not None else replace(a, over_at_fal=now_at_fal) for a in attempts]
+
+    def _still_open(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Those of them of which still nothing is known."""
+        unknown = {attempt.id for attempt, _ in self._ledger.in_doubt()}
+        unknown |= {attempt.id for attempt in self._ledger.sought()}
+        return [attempt for attempt in attempts if attempt.id in unknown]
 
     async def _history(self, attempts: list[Attempt], asked_at: float) -> tuple[list[PastRequest], float, float]:
         """The endpoint's requests around the attempts, from when and to when (our clock). What is ours already is kept

@@ -20,6 +20,7 @@ from batch.fal import FalClient
 from batch.ledger import Ledger, OpenJob
 from batch.save import Restored, Saver
 from batch.scheduler.carry import GONE_AFTER_S, GONE_TRIES, Carrier
+from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
@@ -55,6 +56,7 @@ class Scheduler:
         run_blocking: Callable[..., Awaitable[Any]],
         progress: Progress,
         free_bytes: Callable[[], int],
+        webhook_secret: str = "",
     ) -> None:
         self._ledger = ledger
         self._fal = fal
@@ -75,10 +77,21 @@ class Scheduler:
         self._said_for: float | None = None
 
         self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up, say=progress.say)
+        self.deliveries = Deliveries(
+            ledger=ledger,
+            fal=fal,
+            base=options.webhook,
+            secret=webhook_secret,
+            is_live=self._live.__contains__,
+            wake=self._wake_up,
+            found=self._gate.got_through,
+            say=progress.say,
+        )
         self._submitter = Submitter(
             ledger=ledger,
             fal=fal,
             gate=self._gate,
+            deliveries=self.deliveries,
             campaign_id=campaign_id,
             options=options,
             clock=clock,
@@ -103,6 +116,7 @@ class Scheduler:
             fal=fal,
             saver=saver,
             gate=self._gate,
+            deliveries=self.deliveries,
             submitter=self._submitter,
             campaign_id=campaign_id,
             endpoint_of=endpoint_of,
@@ -300,6 +314,7 @@ class Scheduler:
     def _notes(self) -> list[str]:
         reasons = list(self._submitter.reasons.items())[:NOTES_MAX]
         notes = [f"{count} not submitted: {reason}" for reason, count in reasons]
+        notes += self.deliveries.notes
         notes += self._witnesses.notes
         notes += self._restored.notes
         notes += self._note_of_gone()

@@ -43,7 +43,8 @@ class RunOptions:
     `fail_on_error` is a number of jobs (int) or a share of those that end in this run (float). Without `downloads` a
     result is left where fal keeps it. `only_cancelling` submits nothing and follows only what is to be called off.
     `only_jobs` are the only ones that are submitted (jobs that were tried before: a retry names them); what is at fal
-    is followed all the same. `unit_price_of` tells what fal's billable units of an endpoint are to be multiplied by.
+    is followed all the same. `unit_price_of` tells what fal's billable units of an endpoint are to be multiplied by,
+    `webhook` is the address that fal is asked to deliver to.
     """
 
     concurrency: int
@@ -59,6 +60,7 @@ class RunOptions:
     only_cancelling: bool = False
     only_jobs: frozenset[int] | None = None
     unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None
+    webhook: str | None = None
 
     @property
     def window(self) -> int:

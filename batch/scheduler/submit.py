@@ -14,6 +14,7 @@ from batch.errors import Action, Blocked, CallFailed
 from batch.fal import FalClient
 from batch.jobs import Attempt, LocalFile, Ticket, body_with_urls, local_files
 from batch.ledger import Ledger, OpenJob
+from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import RunOptions, StopKind
 
@@ -41,6 +42,7 @@ class Submitter:
         ledger: Ledger,
         fal: FalClient,
         gate: Gate,
+        deliveries: Deliveries,
         campaign_id: int,
         options: RunOptions,
         clock: Callable[[], float],
@@ -51,6 +53,7 @@ class Submitter:
         self._ledger = ledger
         self._fal = fal
         self._gate = gate
+        self._deliveries = deliveries
         self._campaign_id = campaign_id
         self._options = options
         self._clock = clock
@@ -86,6 +89,7 @@ class Submitter:
             cap_micros=self._options.cap_micros,
             clock_offset_s=self._fal.told_clock_offset_s,
             unit_price=self._options.unit_price_of(job.endpoint),
+            webhook=self._deliveries.base,
         )
         if attempt is None:
             self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
@@ -96,7 +100,7 @@ class Submitter:
         # and an attempt in doubt that looks the same must not be given its request.
         self.posting[attempt.id] = attempt
         try:
-            ticket = await self._fal.submit(attempt)
+            ticket = await self._fal.submit(attempt, webhook_url=self._deliveries.address(attempt))
         except CallFailed as exc:
             self._not_accepted(attempt, exc)
             if exc.action is Action.IN_DOUBT:
@@ -166,6 +170,7 @@ class Submitter:
             self._ledger.doubted(attempt, cause=exc.cause, message=exc.message, seen_request_id=exc.request_id)
             self._gate.hold(exc)  # what lost one answer may lose the next: a sheet must not be paid blindly
             self._doubted()
+        self._deliveries.post_over(attempt)
 
     def _close_endpoint(self, attempt: Attempt, message: str) -> bool:
         """Leave the rows of an endpoint that fal does not know for another day; whether others are left to submit."""
