@@ -52,6 +52,7 @@ from batch.states import State
 
 QUEUE, REST, CDN, API = ("https://queue.test", "https://rest.test", "https://cdn.test", "https://api.test/v1")
 KEY = "someone:secret-of-theirs"
+HOOK = "https://hooks.example.com/fal"
 PRICE_MICROS = 19_543
 """What one shot of the sheets made here costs (480p, 4:3, 2 s) by the built-in price, in micro-dollars."""
 
@@ -63,7 +64,7 @@ SHORT_TIMES = {"start_timeout": "60s", "run_timeout": "60s", "history_delay": "0
 
 Forward = Callable[[], Awaitable[httpx.Response]]
 Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
-CALLS = ("submit", "status", "result", "cancel", "media", "token", "upload", "history")
+CALLS = ("submit", "status", "result", "cancel", "media", "token", "upload", "history", "keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +500,8 @@ class Wire(httpx.AsyncBaseTransport):
         if parts[:2] == ["files", "b"]:
             owner = next((name for key, name in self._shot_of.items() if key.replace("-", "") == parts[2]), None)
             return "media", owner
+        if parts[-1] == "jwks.json":
+            return "keys", None
         if host in _CALL_OF_HOST:
             return _CALL_OF_HOST[host], None
         if request.method == "POST":
@@ -507,6 +510,41 @@ class Wire(httpx.AsyncBaseTransport):
             assert (request.method == "PUT") is (parts[-1] == "cancel")
             return parts[-1], self._shot_of[parts[-2]] if self.learns else None
         return "result", self._shot_of[parts[-1]] if self.learns else None
+
+
+class Hooks(httpx.AsyncBaseTransport):
+    """The way of webhooks from the queue to the program, where nobody is between two lives of it. `between` may do
+    something else with a delivery than to bring it."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+        self.between: Act | None = None
+        self.heard: list[httpx.Request] = []
+        self.codes: Counter[int] = Counter()
+
+    @asynccontextmanager
+    async def serving(self, app: Any) -> AsyncIterator[None]:
+        self._app = app
+        try:
+            yield
+        finally:
+            self._app = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        forward = functools.partial(self.bring, request)
+        return await (forward() if self.between is None else self.between(request, forward))
+
+    async def bring(self, request: httpx.Request) -> httpx.Response:
+        if self._app is None:
+            raise httpx.ConnectError("connection refused", request=request)
+        self.heard.append(request)
+        try:
+            response = await httpx.ASGITransport(self._app).handle_async_request(request)
+        except Crash as exc:  # the program is dead; the queue is another one
+            raise httpx.ReadError("the connection was reset", request=request) from exc
+        self.codes[response.status_code] += 1
+        return response
 
 
 # --- the world ---
@@ -542,6 +580,7 @@ class World:
         self.unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None  # of fal's billable units
         self.checks_files = True  # after every life; not where a test has spoilt them
         self.wire = Wire(self.now)
+        self.hooks = Hooks()
         self.runners = runners
         self._seed = seed
         self._rng = random.Random(seed)
@@ -645,6 +684,7 @@ class World:
             seconds=lambda wanted: self._delays.get(wanted.get("prompt", ""), 0.0),
             pinned_dir=self.state / "endpoints",
             entropy=self._rng.randbytes,
+            webhook_transport=self.hooks,
         ) as queue:
             self.wire.inner = queue.transport()
             yield queue
@@ -783,6 +823,7 @@ class World:
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,
+                serving=self.hooks.serving if settings.webhook is not None and cancel is None else None,
                 give_up=frozenset(attempt.id for attempt in doubtful),
                 only_jobs=only_jobs,
                 unit_price_of=self.unit_price_of,

@@ -318,7 +318,12 @@ def test_the_source_of_a_key_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["https://hooks.example.com", "https://hooks.example.com:8443/fal/", "http://203.0.113.7.nip.io/x", "http://8.8.8.8"],
+    [
+        "https://hooks.example.com",
+        "https://hooks.example.com:8443/fal/",
+        "http://203.0.113.7.nip.io/x",
+        "http://8.8.8.8",
+    ],
 )
 def test_a_public_address_is_taken_for_webhooks(tmp_path: Path, address: str) -> None:
     assert settings(tmp_path, {"webhook": address}).webhook == address

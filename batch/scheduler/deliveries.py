@@ -163,6 +163,11 @@ class Deliveries:
         )
         return None
 
+    def may_come(self, attempt: Attempt) -> bool:
+        """Whether one about the attempt is to be hoped for: it asked for one, and they are not known to stay away."""
+        is_hoped_for = self._is_working or (self._missed_since is None and not self._has_come)
+        return self.base is not None and attempt.webhook == self.base and is_hoped_for
+
     def missed(self, attempt: Attempt) -> None:
         """fal calls the attempt complete, and nothing was delivered: until something is, followers ask as without
         webhooks."""
@@ -195,4 +200,3 @@ class Deliveries:
         if what not in self._said:
             self._said.add(what)
             self._say(message)
-

@@ -43,7 +43,9 @@ class Doubts:
         claimed_at: Callable[[], Mapping[int, float]],
         wake: Callable[[], None],
         found: Callable[[], None],
+        may_be_told: Callable[[Attempt], bool],
     ) -> None:
+        self._may_be_told = may_be_told
         self._found = found
         self._ledger = ledger
         self._fal = fal
@@ -69,13 +71,17 @@ class Doubts:
 
         Twice for each attempt: when it must show if it was taken (a run ends only after that look), and when its
         absence can be proved, if that is soon enough. Where that moment has passed and the history has not answered
-        since, it is the next look.
+        since, it is the next look. A webhook is waited for as long as for the history to show, whether or not that can
+        be asked.
         """
         now = self._clock()
         patience = math.inf if self._options.waits_for_proof else PROOF_PATIENCE_S
         moments = []
         for attempt, _ in self._ledger.in_doubt(self._campaign_id):
             moment = self._next_moment(attempt)
+            if self._may_be_told(attempt) and attempt.closed_at is not None:
+                told_by = attempt.closed_at + self._shows_in_s
+                moment = told_by if moment is None and told_by > now else moment
             if moment is not None and now - PROOF_PATIENCE_S < moment <= now + max(patience, self._shows_in_s):
                 moments.append(moment)
         if not moments:

@@ -110,6 +110,7 @@ class Scheduler:
             claimed_at=lambda: self._submitter.claimed_at,
             wake=self._wake_up,
             found=self._gate.got_through,
+            may_be_told=self.deliveries.may_come,
         )
         self._carrier = Carrier(
             ledger=ledger,
@@ -305,7 +306,8 @@ class Scheduler:
         if self._said_for is None or abs(due_at - self._said_for) >= SAID_APART_S:
             self._said_for = due_at
             seconds = max(1, round(due_at - self._clock()))
-            self._progress.say(f"{count} in doubt: fal's history can say more in {seconds} s")
+            who = "fal's history" if self.deliveries.base is None else "a webhook or fal's history"
+            self._progress.say(f"{count} in doubt: {who} can say more in {seconds} s")
         return due_at + 1.0
 
     def _wake_up(self) -> None:
