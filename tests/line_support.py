@@ -823,10 +823,10 @@ class World:
                 progress=said,
                 on_ready=ready.append,
                 only_cancelling=cancel is not None,
+                unit_price_of=self.unit_price_of,
                 serving=self.hooks.serving if settings.webhook is not None and cancel is None else None,
                 give_up=frozenset(attempt.id for attempt in doubtful),
                 only_jobs=only_jobs,
-                unit_price_of=self.unit_price_of,
             )
             tasks.cancel_scope.cancel()
         assert ending is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from line_support import (
 )
 from local_support import plan
 
+from batch.endpoints.price import UnitPrice
 from batch.scheduler.deliveries import SAFETY_NET_S
 
 NO_HISTORY = always("history", history_refused)
@@ -284,11 +286,15 @@ def test_what_failed_free_of_charge_gets_a_new_attempt_with_an_address_of_its_ow
     assert [request.url.params["attempt"] for request in world.hooks.heard] == ["1", "2", "3"]
 
 
-def test_without_a_price_the_result_is_asked_for_because_its_answer_tells_the_units(world: World) -> None:
-    told(world, shot("a", 20))
-    with sqlite3.connect(world.state / "ledger.db") as db:
-        assert db.execute("SELECT price_micros FROM attempt").fetchall() == [(PRICE_MICROS,)]
-    db.close()
+def test_where_only_the_result_calls_answer_tells_the_cost_it_is_asked_and_the_payload_is_its_insurance(
+    world: World,
+) -> None:
+    price = UnitPrice(unit="1m tokens", usd=Decimal("1.0"), source="the test", as_of="2026-11-22")
+    world.unit_price_of = lambda endpoint: price
+    ran = told(world, shot("first", 2), shot("a", 60), shot("gone", 60, always("result", result_gone)))
+    assert (ran.exit_code, set(ran.states.values())) == (0, {"fetched"})
+    assert (ran.calls_of["result", "a"], ran.calls_of["result", "gone"]) == (1, 1)
+    assert table(world, "SELECT is_cost_told FROM attempt ORDER BY job_id") == [(1,), (1,), (0,)]
 
 
 # --- attempts in doubt ---

@@ -6,6 +6,7 @@ by the client's table, and what is done about it here.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -162,18 +163,21 @@ class Carrier:
         if is_fresh:
             durations.add(self._clock() - job.accepted_at)
         self._gate.free_slot(job.id)
-        if delivery is not None and self._take_delivered(job, delivery):
-            return True
+        if delivery is not None:
+            return await self._take_delivered(job, delivery)
         return await self._take_result(job, is_complete=True)
 
-    def _take_delivered(self, job: OpenJob, delivery: Delivery) -> bool:
-        """Take the result out of a delivery. Whether it could be: the result call says more where something is missing,
-        and where only fal's answer can tell what a job cost."""
-        assert job.attempt is not None
-        result, needs_files = delivery.result, self._endpoint_of(job.endpoint).output_has_files
-        if result is None or job.attempt.price_micros is None or (needs_files and not file_refs(result)):
-            return False
-        self._complete(job.attempt, Outcome(result=result))
+    async def _take_delivered(self, job: OpenJob, delivery: Delivery) -> bool:
+        """Take the result out of a delivery; where it is not in there, as ever. Whether there is one to save."""
+        assert job.attempt is not None and job.ticket is not None
+        attempt, result = job.attempt, delivery.result
+        if result is None or (self._endpoint_of(job.endpoint).output_has_files and not file_refs(result)):
+            return await self._take_result(job, is_complete=True)
+        outcome = Outcome(result=result)
+        if attempt.unit_usd is not None or attempt.price_micros is None:
+            with contextlib.suppress(CallFailed):  # only that answer has the billable units; without it we estimate
+                outcome = await self._fal.result(job.endpoint, job.ticket)
+        self._complete(attempt, outcome)
         return True
 
     def _note_silence(self, exc: CallFailed, failures: int) -> None:
