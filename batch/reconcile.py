@@ -313,14 +313,12 @@ def _offset_then(attempt: Attempt, by_number: Sequence[_Numbered], clock_offset_
 
 
 def _is_due(attempt: Attempt, offset_s: float | None, now_at_fal: float, history_delay_s: float) -> bool | None:
-    """Whether, by fal's clock, the attempt can start and run no more and the history has had its delay; None where
-    nothing tells."""
-    due_at = (
-        proof_due_at_fal(attempt, history_delay_s)
-        if offset_s is None
-        else proof_due_at(attempt, history_delay_s) + offset_s
-    )
-    return None if due_at is None else now_at_fal >= due_at
+    """Whether, by fal's clock, the attempt can start and run no more and the history has had its delay, counted by our
+    clock of then or from what fal told; None where nothing tells."""
+    by_fal = proof_due_at_fal(attempt, history_delay_s)
+    by_ours = None if offset_s is None else proof_due_at(attempt, history_delay_s) + offset_s
+    moments = [moment for moment in (by_fal, by_ours) if moment is not None]
+    return now_at_fal >= min(moments) if moments else None
 
 
 def _is_covered(

@@ -57,6 +57,7 @@ class Doubts:
         self._claimed_at = claimed_at
         self._wake = wake
         self._doubt = anyio.Event()
+        self._moved: dict[int, float] = {}  # by how much an attempt's end was noted later, because our clock was set
         self._judged_at: dict[int, float] = {}  # when the history last answered about an attempt
         self._next_look_at = math.inf
         self._is_at_rest = False
@@ -165,8 +166,10 @@ class Doubts:
         for attempt, _ in self._ledger.in_doubt(self._campaign_id):
             if attempt.id in since and attempt.closed_at is not None:
                 claimed = self._clock() - (anyio.current_time() - since[attempt.id])
-                if claimed - attempt.submitting_at > reconcile.SKEW_S / 2:
-                    self._ledger.closed_later(attempt, attempt.closed_at + claimed - attempt.submitting_at)
+                behind, moved = claimed - attempt.submitting_at, self._moved.get(attempt.id, 0.0)
+                if behind - moved > reconcile.SKEW_S / 2:
+                    self._moved[attempt.id] = behind
+                    self._ledger.closed_later(attempt, attempt.closed_at + behind - moved)
 
     def _clusters(self) -> list[list[Attempt]]:
         """The attempts that the history can say more about, newest first, those of one endpoint and time together: one
