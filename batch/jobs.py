@@ -11,6 +11,7 @@ import binascii
 import enum
 import hashlib
 import json
+import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,13 +40,38 @@ __all__ = [
     "job_key",
     "local_file_mark",
     "local_files",
+    "result_text",
     "seeded",
+    "short_url",
 ]
 
 Input = Mapping[str, Any]
 
 FILE_MARK = "$file"
 """A local file inside a job's input is `{"$file": <sha256>}`: the content is what is wanted, not the path."""
+
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_MEDIA_URI = re.compile(r"data:(image|video|audio|model|font|application)/[\w.+-]+(;[^,;]*)*;base64,", re.IGNORECASE)
+_MEDIA_ENDING = re.compile(
+    r"\.(png|jpe?g|webp|gif|bmp|tiff?|avif|heic|svg|mp4|mov|webm|mkv|avi|wav|mp3|ogg|opus|flac|m4a|aac|glb|gltf|obj|fbx|stl"
+    r"|ply|usdz|splat|zip|tar|gz|json|txt|srt|vtt|csv|pdf|safetensors|npz|npy|bin)$",
+    re.IGNORECASE,
+)
+_FILE_NAME = re.compile(
+    r"ur[il]s?$|image|video|audio|file|mask|mesh|model|frame|output|result|artifact|sample|archive|texture|gif",
+    re.IGNORECASE,
+)
+_TEXT_NAMES = (
+    "text",
+    "output",
+    "caption",
+    "transcript",
+    "transcription",
+    "answer",
+    "description",
+    "response",
+    "content",
+)
 
 SEED_MIN, SEED_MAX = 0, 2**31 - 1
 """Range of a derived seed where the schema states none: what every model that takes a seed is known to accept."""
@@ -269,12 +295,36 @@ def body_with_urls(input: Input, urls: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-def file_refs(result: object) -> tuple[FileRef, ...]:
-    """Every File object anywhere in a result, in document order: an object with a text `url`."""
-    return tuple(_file_refs(result, ()))
+def file_refs(result: object, sent: object = None) -> tuple[FileRef, ...]:
+    """Every file anywhere in a result, in document order.
+
+    That is an object with a text `url`, a data URI, and a bare URL that is one by two of three signs: its ending, its
+    host, the name it stands under (`images: ["https://…/a.png"]`). A bare URL that was `sent` is the user's, told back.
+    """
+    return tuple(_file_refs(result, (), frozenset(_texts(sent))))
 
 
-def _file_refs(value: object, place: tuple[str, ...]) -> Iterator[FileRef]:
+def short_url(url: str) -> str:
+    """The URL itself; of a data URI its head and the hash of the rest, for it may have millions of characters."""
+    if url[:5].lower() != "data:":
+        return url
+    head, _, data = url.partition(",")
+    return f"{head[:100]},sha256-{hashlib.sha256(data.encode()).hexdigest()[:16]}"
+
+
+def result_text(result: object, sent: object = None) -> str:
+    """What a result says in words: the text of a caption, a transcript, an answer. Empty where none can be told from
+    what was sent, from names and from files."""
+    texts = {} if not isinstance(result, Mapping) else {k: v for k, v in result.items() if isinstance(v, str) and v}
+    said = frozenset(_texts(sent))
+    texts = {name: text for name, text in texts.items() if text not in said and not _URL.match(text)}
+    known = next((texts[name] for name in _TEXT_NAMES if name in texts), None)
+    if known is not None:
+        return known
+    return next(iter(texts.values())) if len(texts) == 1 and not file_refs(result, sent) else ""
+
+
+def _file_refs(value: object, place: tuple[str, ...], sent: frozenset[str]) -> Iterator[FileRef]:
     if isinstance(value, Mapping):
         url = value.get("url")
         if isinstance(url, str) and url:
@@ -288,10 +338,41 @@ def _file_refs(value: object, place: tuple[str, ...]) -> Iterator[FileRef]:
             )
             return
         for name, child in value.items():
-            yield from _file_refs(child, (*place, str(name).replace("\\", "\\\\").replace(".", "\\.")))
+            yield from _file_refs(child, (*place, str(name).replace("\\", "\\\\").replace(".", "\\.")), sent)
     elif isinstance(value, (list, tuple)):
         for index, child in enumerate(value):
-            yield from _file_refs(child, (*place, str(index)))
+            yield from _file_refs(child, (*place, str(index)), sent)
+    elif isinstance(value, str) and place and value not in sent and _is_bare_file(value, place):
+        yield FileRef(place=".".join(place), url=value)
+
+
+def _is_bare_file(text: str, place: tuple[str, ...]) -> bool:
+    """Whether a text in a result is a file: by its own form, and for a URL by its host and the name it stands under."""
+    if text[:5].lower() == "data:":
+        return _MEDIA_URI.match(text) is not None
+    if not _URL.match(text) or any(sign.isspace() for sign in text):
+        return False
+    try:
+        parts = urllib.parse.urlsplit(text)
+    except ValueError:
+        return False
+    name = next((step for step in reversed(place) if not step.isdecimal()), "")
+    has_ending = _MEDIA_ENDING.search(parts.path) is not None
+    is_stored = f".{parts.hostname}".endswith(".fal.media")
+    signs = (has_ending, is_stored, _FILE_NAME.search(name) is not None)
+    return sum(signs) >= 2  # one alone may be a page, a status URL, a link in somebody's text
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for child in value.values():
+            yield from _texts(child)
+    elif isinstance(value, (list, tuple)):
+        for child in value:
+            yield from _texts(child)
 
 
 def _normal(value: object) -> object:

@@ -7,6 +7,7 @@ whole and verified. A crash in between leaves either no file, or a file whose si
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ import anyio
 from batch import fetch
 from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
-from batch.jobs import Artifact, FileRef, file_refs
+from batch.jobs import Artifact, FileRef, file_refs, short_url
 from batch.ledger import Kept, Ledger, Missing, OpenJob, Placement
 
 __all__ = ["SUPERSEDED", "NoFiles", "Restored", "Saver", "campaign_folder", "has_missing_files", "located"]
@@ -33,6 +34,10 @@ RESTORES_MAX = 6  # jobs whose files are had back at the same time
 FAILED_IN_A_ROW_MAX = 12  # files that could not be asked for: their host is away, and each may take half a minute
 TOLD_MAX = 3  # files named in a note
 HEAD_BYTES = 32  # enough for every signature that `suffix_for` knows
+
+
+RESULT_PLACE = "$result"
+"""Where the file of a result without files stands: it is the result itself."""
 
 
 class NoFiles(Exception):
@@ -122,8 +127,8 @@ class Saver:
 
     async def _save_files(self, job: OpenJob, placement: Placement, *, needs_files: bool) -> None:
         assert job.attempt is not None and job.result is not None, "only a completed job has files"
-        refs = file_refs(job.result)
-        if not refs and needs_files:
+        refs = _refs(job)
+        if needs_files and refs[0].place == RESULT_PLACE:
             raise NoFiles
         reserved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
         for place in set(reserved) - {ref.place for ref in refs}:  # a result asked for again may name other files
@@ -226,7 +231,7 @@ class Saver:
 
     async def _download_again(self, job: OpenJob, file: Artifact) -> Callable[[Path], None]:
         """What puts the file there out of fal's own bytes, once more; DownloadFailed when they are not the same."""
-        ref = next((ref for ref in file_refs(job.result) if ref.place == file.place), None)
+        ref = next((ref for ref in _refs(job) if ref.place == file.place), None)
         if ref is None:
             raise DownloadFailed("the result does not name it any more", is_gone=True)
         part = self._part(job, ref)
@@ -251,16 +256,19 @@ class Saver:
     async def _download(self, job: OpenJob, ref: FileRef, part: Path) -> Artifact:
         """The file's bytes, whole and verified, in `part`."""
         await self._run_blocking(_make_folder, part.parent)
+        if ref.place == RESULT_PLACE:
+            written: Artifact = await self._run_blocking(_written, job.result, part, ref)
+            return written
         saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
         try:
-            await self._run_blocking(fetch.verify, part, ref.content_type)
+            await self._run_blocking(fetch.verify, part, ref.content_type or ref.url)
         except DownloadFailed:
             await self._run_blocking(_remove, part)  # a whole file that is wrong does not get better by more bytes
             raise
         return Artifact(
             path=str(part),
             place=ref.place,
-            url=ref.url,
+            url=short_url(ref.url),
             sha256=saved.sha256,
             size_bytes=saved.size_bytes,
             media_type=ref.content_type,
@@ -300,7 +308,12 @@ class Saver:
         """Whether a crash came between the rename and the ledger: the file is there and its sidecar is about it."""
         assert job.attempt is not None
         facts = await self._run_blocking(fetch.read_sidecar, _sidecar(path))
-        if not path.is_file() or facts is None or facts.get("key") != job.key or facts.get("url") != file.url:
+        if (
+            not path.is_file()
+            or facts is None
+            or facts.get("key") != job.key
+            or facts.get("url") != short_url(file.url)
+        ):
             return False
         sha256 = await self._run_blocking(fetch.sha256_of, path)
         if sha256 != facts.get("sha256"):
@@ -357,6 +370,29 @@ class Saver:
             "sha256": sha256,
             "size_bytes": size_bytes,
         }
+
+
+def _refs(job: OpenJob) -> tuple[FileRef, ...]:
+    """The files of a result; of one without any (a caption, a score) the result itself, as JSON."""
+    assert job.attempt is not None and job.ticket is not None
+    itself = FileRef(place=RESULT_PLACE, url=job.ticket.response_url, content_type="application/json")
+    return file_refs(job.result, job.attempt.body) or (itself,)
+
+
+def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> Artifact:
+    """A result as a file of its own."""
+    content = (json.dumps(result, ensure_ascii=False, indent=2) + "\n").encode()
+    with fetch.disk_trouble(part):
+        part.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return Artifact(
+        path=str(part),
+        place=ref.place,
+        url=ref.url,
+        sha256=digest,
+        size_bytes=len(content),
+        media_type=ref.content_type,
+    )
 
 
 def campaign_folder(outputs: Path, campaign_name: str) -> Path:

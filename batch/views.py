@@ -481,6 +481,8 @@ def _result(found: RowResult | None, row: Row, state: Path, out: Path) -> Result
         submitted_at=_when(found.submitted_at),
         finished_at=_when(found.finished_at),
         sha256="; ".join(found.sha256),
+        text=found.text,
+        json=found.json,
         error=": ".join(part for part in (found.cause, found.message) if part),
     )
 

@@ -57,8 +57,8 @@ class Endpoint:
     """One queue endpoint. Compared by identity, so that what is compiled from it can be kept beside it.
 
     `source` says where the document is from (`built in, 2026-01-28`). `seed_field` is `seed` where the endpoint takes
-    one; `seed_min` and `seed_max` bound a derived seed, both inclusive. `notes` say what of the document was not
-    understood; such values are passed on unchecked.
+    one; `seed_min` and `seed_max` bound a derived seed, both inclusive. `output_has_files` says that every good result
+    holds one. `notes` say what of the document was not understood; such values are passed on unchecked.
     """
 
     id: str
@@ -164,7 +164,7 @@ def parsed(endpoint_id: str, document: Mapping[str, Any], *, source: str) -> End
         seed_field=seed.name if seed and low <= high else None,
         seed_min=low,
         seed_max=high,
-        output_has_files=schemas.has_files(given),
+        output_has_files=schemas.needs_file(given),
         image_limits=_image_limits(endpoint_id),
         notes=tuple(notes),
     )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["TYPES", "branches", "checkable", "has_files", "input_schema", "output_schema", "types"]
+__all__ = ["TYPES", "branches", "checkable", "has_files", "input_schema", "needs_file", "output_schema", "types"]
 
 Schema = Mapping[str, Any]
 
@@ -20,6 +20,8 @@ TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 DEPTH_MAX = 32  # of schemas inside schemas; the deepest that fal has published so far is 6
 PARTS_MAX = 20_000  # references can make a small document endless
 NOTES_MAX = 20
+
+_FILE_NAME = re.compile(r"(.*_)?urls?")
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
@@ -109,16 +111,35 @@ def types(schema: Schema) -> tuple[str, ...]:
     return tuple(found)
 
 
-def has_files(schema: Schema) -> bool:
-    """Whether a value of this schema holds a file: an object with a text `url`, or a text called so, at any depth."""
+def has_files(schema: Schema, *, bare: bool = True) -> bool:
+    """Whether a value of this schema holds a file at any depth: an object with a text `url` or, with `bare`, a text that
+    is called so."""
     for branch in branches(schema):
         properties = branch.get("properties", {})
         if "string" in types(properties.get("url", {})):
             return True
+        if bare and any(_FILE_NAME.fullmatch(name) and _is_text(part) for name, part in properties.items()):
+            return True
         inner = [*properties.values(), branch.get("items"), branch.get("additionalProperties")]
-        if any(has_files(part) for part in inner if isinstance(part, Mapping)):
+        if any(has_files(part, bare=bare) for part in inner if isinstance(part, Mapping)):
             return True
     return False
+
+
+def _is_text(schema: Schema) -> bool:
+    """Whether it is text, or a list of it."""
+    items = [part for branch in branches(schema) if isinstance(part := branch.get("items"), Mapping)]
+    return "string" in types(schema) or any("string" in types(part) for part in items)
+
+
+def needs_file(schema: Schema) -> bool:
+    """Whether every good value holds a file: a part that must be there has one. A bare URL need not be a file."""
+    return any(
+        has_files(branch["properties"][name], bare=False)
+        for branch in branches(schema)
+        for name in branch.get("required", ())
+        if name in branch.get("properties", {})
+    )
 
 
 def _paths(document: Schema, endpoint_id: str) -> list[tuple[str, Any]]:

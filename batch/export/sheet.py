@@ -34,7 +34,7 @@ class Result:
     """What became of one row's job, as text, in the order of the columns; empty where there is nothing to say.
 
     Times are ISO 8601 in UTC, `cost_usd` is a decimal number and `cost_source` whose word it is, several paths, URLs or
-    hashes are joined with `; `.
+    hashes are joined with `; `. `text` is what a result says in words, `json` the whole of one without files.
     """
 
     state: str = ""
@@ -50,6 +50,8 @@ class Result:
     submitted_at: str = ""
     finished_at: str = ""
     sha256: str = ""
+    text: str = ""
+    json: str = ""
 
 
 _NAMES = tuple(field.name for field in fields(Result))

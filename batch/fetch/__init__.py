@@ -6,11 +6,12 @@ gives names and puts files there.
 
 from batch.fetch.containers import suffix_for, verify
 from batch.fetch.download import Fetcher, Saved
-from batch.fetch.files import install, link_or_copy, read_sidecar, safe_stem, sha256_of, write_sidecar
+from batch.fetch.files import disk_trouble, install, link_or_copy, read_sidecar, safe_stem, sha256_of, write_sidecar
 
 __all__ = [
     "Fetcher",
     "Saved",
+    "disk_trouble",
     "install",
     "link_or_copy",
     "read_sidecar",

@@ -24,6 +24,7 @@ __all__ = ["HEAD_BYTES", "kind_of", "suffix_for", "verify"]
 HEAD_BYTES = 32
 """The beginning of a file that is enough to know it by."""
 
+ZIP_TAIL_BYTES = 22 + 0xFFFF  # its directory's end, and the longest comment
 BOXES_MAX = 100_000  # at the top level; a fragmented film of a night has two for each second
 BOX_TYPES_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # QuickTime need not begin with ftyp
 STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # pictures in an mp4's clothes
@@ -47,7 +48,9 @@ _SUFFIX_OF_KIND = {
     "ogg": ".ogg",
     "mp3": ".mp3",
     "pdf": ".pdf",
+    "aac": ".aac",
     "glb": ".glb",
+    "zip": ".zip",
 }
 _SUFFIX_OF_TYPE = {
     "video/mp4": ".mp4",
@@ -74,7 +77,22 @@ _SUFFIX_OF_TYPE = {
     "application/json": ".json",
     "application/pdf": ".pdf",
     "application/zip": ".zip",
+    "application/x-zip-compressed": ".zip",
+    "application/gzip": ".gz",
+    "application/x-tar": ".tar",
+    "application/x-subrip": ".srt",
+    "audio/aac": ".aac",
+    "audio/opus": ".opus",
+    "audio/x-flac": ".flac",
     "model/gltf-binary": ".glb",
+    "model/gltf+json": ".gltf",
+    "model/obj": ".obj",
+    "model/stl": ".stl",
+    "model/vnd.usdz+zip": ".usdz",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/markdown": ".md",
+    "text/vtt": ".vtt",
     "text/plain": ".txt",
 }
 _CHECKED_TYPES = {
@@ -87,6 +105,8 @@ _CHECKED_TYPES = {
     "image/webp": "webp",
     "audio/wav": "wav",
     "audio/x-wav": "wav",
+    "application/zip": "zip",
+    "model/gltf-binary": "glb",
 }
 _CHECKED_SUFFIXES = {
     ".mp4": "mp4",
@@ -97,6 +117,8 @@ _CHECKED_SUFFIXES = {
     ".gif": "gif",
     ".webp": "webp",
     ".wav": "wav",
+    ".zip": "zip",
+    ".glb": "glb",
 }
 
 
@@ -116,6 +138,8 @@ def kind_of(head: bytes) -> str | None:
         (b"ID3", "mp3"),
         (b"%PDF-", "pdf"),
         (b"glTF", "glb"),
+        (b"PK\x03\x04", "zip"),
+        (b"PK\x05\x06", "zip"),
         (b"BM", "bmp"),
         (b"II*\x00", "tiff"),
         (b"MM\x00*", "tiff"),
@@ -126,6 +150,8 @@ def kind_of(head: bytes) -> str | None:
         return "mov"
     if len(head) > 2 and head[0] == 0xFF and head[1] in (0xFB, 0xF3, 0xF2, 0xFA):
         return "mp3"
+    if len(head) > 2 and head[0] == 0xFF and head[1] in (0xF1, 0xF9):
+        return "aac"
     return None
 
 
@@ -133,11 +159,16 @@ def suffix_for(ref: FileRef, head: bytes) -> str:
     """The ending of a file's name: by its first bytes, else by what fal calls it, else by its URL, else `.bin`."""
     kind = kind_of(head)
     of_type = _SUFFIX_OF_TYPE.get((ref.content_type or "").split(";")[0].strip().lower())
-    if kind == "webm" and of_type == ".mkv":
+    named = _url_suffix(ref.file_name or "") or _url_suffix(ref.url)
+    if kind == "webm" and ".mkv" in (of_type, named):
         return ".mkv"  # one container, told apart further in than the head reaches
+    if kind == "zip":
+        return named if named not in ("", ".bin") else of_type or ".zip"  # .usdz, .npz and .docx are archives too
     if kind is not None:
         return _SUFFIX_OF_KIND[kind]
-    return of_type or _url_suffix(ref.file_name or "") or _url_suffix(ref.url) or ".bin"
+    if of_type in (None, ".txt"):  # plain text is what subtitles and the like are served as
+        return named or of_type or ".bin"
+    return of_type
 
 
 def verify(path: Path, hint: str | None = None) -> None:
@@ -272,6 +303,21 @@ def _gif_problem(file: IO[bytes], size: int) -> str | None:
     return None if file.read().rstrip(b"\0").endswith(b";") else "no trailer"
 
 
+def _glb_problem(file: IO[bytes], size: int) -> str | None:
+    file.seek(8)
+    length = file.read(4)
+    if len(length) < 4:
+        return "it ends inside its header"
+    (stated,) = struct.unpack("<I", length)
+    return None if stated <= size else f"it needs {stated} bytes, the file has {size}"
+
+
+def _zip_problem(file: IO[bytes], size: int) -> str | None:
+    """An archive's directory stands at its end, perhaps with a comment behind it."""
+    file.seek(max(0, size - ZIP_TAIL_BYTES))
+    return None if b"PK\x05\x06" in file.read() else "no directory at its end"
+
+
 _CHECKS: dict[str, Callable[[IO[bytes], int], str | None]] = {
     "mp4": _boxes_problem,
     "mov": _boxes_problem,
@@ -284,4 +330,6 @@ _CHECKS: dict[str, Callable[[IO[bytes], int], str | None]] = {
     "webp": _riff_problem,
     "wav": _riff_problem,
     "avi": _riff_problem,
+    "glb": _glb_problem,
+    "zip": _zip_problem,
 }

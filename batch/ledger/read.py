@@ -33,6 +33,7 @@ from batch.ledger.values import (
     seed_of,
     superseded_of,
     urls_of,
+    words_of,
 )
 from batch.states import FINAL, State
 
@@ -410,6 +411,7 @@ class LedgerReader:
         finished = self._db.execute(f"SELECT {FINISHED_AT} FROM job WHERE id = ?", (found["job_id"],)).fetchone()
         state = State(found["state"])
         has_failed = state not in {State.FETCHED, State.COMPLETED, State.SUBMITTED}
+        text, whole = words_of(found)
         return RowResult(
             state=state,
             paths=tuple(row["path"] for row in files),
@@ -425,6 +427,8 @@ class LedgerReader:
             finished_at=finished[0],
             cause=found["job_cause"] if has_failed else None,
             message=found["job_message"] if has_failed else None,
+            text=text,
+            json=whole,
         )
 
     def _money(self, campaign_id: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch.jobs import Artifact, Attempt, Ticket, file_refs
+from batch.jobs import Artifact, Attempt, Ticket, canonical_json, file_refs, result_text, short_url
 from batch.states import FINAL, State
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "seed_of",
     "superseded_of",
     "urls_of",
+    "words_of",
 ]
 
 
@@ -274,7 +275,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
-    """What the ledger knows of one row's job, for the sheet; `cost_source` as in JobLine."""
+    """What the ledger knows of one row's job, for the sheet; `cost_source` as in JobLine. `text` is what its result
+    says in words, `json` the whole result where it holds no file."""
 
     state: State
     paths: tuple[str, ...]
@@ -290,6 +292,8 @@ class RowResult:
     finished_at: float | None
     cause: str | None
     message: str | None
+    text: str = ""
+    json: str = ""
 
 
 def superseded_of(by_state: Mapping[State, int]) -> Superseded:
@@ -402,7 +406,15 @@ def job_line_of(row: sqlite3.Row) -> JobLine:
 
 def urls_of(row: sqlite3.Row) -> tuple[str, ...]:
     """Where fal has the files of the result, for as long as it keeps them."""
-    return tuple(ref.url for ref in file_refs(json.loads(row["result"]))) if row["result"] else ()
+    return tuple(short_url(ref.url) for ref in file_refs(json.loads(row["result"]))) if row["result"] else ()
+
+
+def words_of(row: sqlite3.Row) -> tuple[str, str]:
+    """What a result says in words, and the whole of one that holds no file."""
+    if not row["result"]:
+        return "", ""
+    result, sent = json.loads(row["result"]), json.loads(row["body"])
+    return result_text(result, sent), "" if file_refs(result, sent) else canonical_json(result)
 
 
 def judged_of(row: sqlite3.Row) -> Judged:
