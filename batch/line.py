@@ -99,7 +99,7 @@ async def run_line(
 
     @lru_cache
     def endpoint_of(endpoint_id: str) -> Endpoint:
-        return endpoints.load(endpoint_id, pinned_dir=settings.state / "endpoints")
+        return endpoints.load(endpoint_id, pinned_dir=settings.pinned)
 
     options = RunOptions(
         concurrency=settings.concurrency,
@@ -305,7 +305,7 @@ async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
         runners=runners,
         clock=time.time,
         run_blocking=_run_in_thread,
-        pinned_dir=settings.state / "endpoints",
+        pinned_dir=settings.pinned,
     ) as queue:
         yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
 

@@ -50,7 +50,7 @@ class Described:
 
 def known(settings: Settings) -> tuple[Endpoint, ...]:
     """The endpoints whose documents are known here, pinned or built in, by their ids. Damaged ones are left out."""
-    folder = _folder(settings)
+    folder = settings.pinned
     found = []
     for endpoint_id in sorted({*endpoints.built_in(), *endpoints.pinned_in(folder)}):
         try:
@@ -74,7 +74,7 @@ def describe(what: str, settings: Settings) -> Described:
         raise InputError(f"{what}: there is no such file")
     endpoints.file_name(what)  # what is no id is never asked for
     if settings.local:
-        return Described(endpoint=endpoints.load(what, pinned_dir=_folder(settings)), path=_path(what, settings))
+        return Described(endpoint=endpoints.load(what, pinned_dir=settings.pinned), path=_path(what, settings))
     document = anyio.run(fetched, what, settings)
     return _pinned(what, document, f"{settings.api_url}/models", settings)
 
@@ -89,9 +89,9 @@ def news(endpoint_ids: Collection[str], settings: Settings) -> tuple[str, ...]:
     lines = []
     for endpoint_id, document in anyio.run(documents_now, sorted(endpoint_ids), settings).items():
         try:
-            used = endpoints.load(endpoint_id, pinned_dir=_folder(settings))
+            used = endpoints.load(endpoint_id, pinned_dir=settings.pinned)
             changes = endpoints.differences(used, endpoints.parsed(endpoint_id, document, source="fal"))
-        except (InputError, KeyError, TypeError, AttributeError):
+        except (InputError, KeyError, TypeError, AttributeError, ValueError):
             continue
         if changes:
             more = f" and {len(changes) - NEWS_TOLD_MAX} more" if len(changes) > NEWS_TOLD_MAX else ""
@@ -155,7 +155,7 @@ async def _asked(
 def _instead(endpoint_id: str, settings: Settings) -> str:
     """What can be done without fal, as the end of a message."""
     try:
-        there = endpoints.load(endpoint_id, pinned_dir=_folder(settings))
+        there = endpoints.load(endpoint_id, pinned_dir=settings.pinned)
     except InputError:
         return f". Its document can also be read from a file: fal-batch endpoint {endpoint_id.rpartition('/')[2]}.json"
     return f". A document is known here ({there.source}): add --local to see it"
@@ -171,7 +171,7 @@ def _pinned(endpoint_id: str, document: Mapping[str, Any], source: str, settings
     }
     _check(endpoint_id, plain, source)
     before = _known_before(endpoint_id, settings)
-    path = _folder(settings) / endpoints.file_name(endpoint_id)
+    path = settings.pinned / endpoints.file_name(endpoint_id)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _pinned(endpoint_id: str, document: Mapping[str, Any], source: str, settings
         os.replace(part, path)
     except OSError as exc:
         raise Blocked(f"cannot write {path}: {exc.strerror or exc}") from exc
-    endpoint = endpoints.load(endpoint_id, pinned_dir=_folder(settings))
+    endpoint = endpoints.load(endpoint_id, pinned_dir=settings.pinned)
     changes = () if before is None else endpoints.differences(before, endpoint)
     return Described(endpoint=endpoint, path=path, before=None if before is None else before.source, changes=changes)
 
@@ -193,7 +193,7 @@ def _check(endpoint_id: str, document: Mapping[str, Any], source: str) -> None:
 
 def _known_before(endpoint_id: str, settings: Settings) -> Endpoint | None:
     try:
-        return endpoints.load(endpoint_id, pinned_dir=_folder(settings))
+        return endpoints.load(endpoint_id, pinned_dir=settings.pinned)
     except InputError:
         return None
 
@@ -224,10 +224,6 @@ def _id_in(document: Mapping[str, Any], path: Path) -> str:
     raise InputError(f"{path}: not a queue OpenAPI document; no path of it takes a POST")
 
 
-def _folder(settings: Settings) -> Path:
-    return settings.state / "endpoints"
-
-
 def _path(endpoint_id: str, settings: Settings) -> Path | None:
-    path = _folder(settings) / endpoints.file_name(endpoint_id)
+    path = settings.pinned / endpoints.file_name(endpoint_id)
     return path if path.is_file() else None

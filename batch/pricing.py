@@ -77,7 +77,7 @@ class Prices:
 
         @lru_cache
         def endpoint_of(endpoint_id: str) -> Endpoint:
-            return endpoints.load(endpoint_id, pinned_dir=settings.state / "endpoints")
+            return endpoints.load(endpoint_id, pinned_dir=settings.pinned)
 
         self._endpoint_of = endpoint_of
 

@@ -274,8 +274,9 @@ def serve(
     on_ready: Callable[[str], None],
     faults: str | None,
     on_plan: Callable[[FaultPlan], None],
+    pinned_dir: Path | None = None,
 ) -> None:
-    """The local queue as a server of its own, until a signal.
+    """The local queue as a server of its own, until a signal. It knows the endpoints pinned in `pinned_dir` too.
 
     `faults` is a fault plan, a YAML file or `seed=7`; `on_plan` is told it before anything is served.
     """
@@ -285,7 +286,7 @@ def serve(
         plan = local.NO_FAULTS if faults is None else local.read_plan(faults)
         if faults is not None:
             on_plan(plan)
-        local.serve(port=port, state=state, runners=runners, on_ready=on_ready, faults=plan)
+        local.serve(port=port, state=state, runners=runners, on_ready=on_ready, pinned_dir=pinned_dir, faults=plan)
     except (local.QueueBusy, local.PlanError) as exc:
         raise InputError(str(exc)) from exc
     except FileExistsError as exc:

@@ -340,6 +340,11 @@ class Settings:
     proxy: str | None = field(repr=False)
     sources: Mapping[str, str]
 
+    @property
+    def pinned(self) -> Path:
+        """The folder of pinned documents: one for rehearsals and for the real thing, which are judged by the same."""
+        return (self.state.parent if self.local else self.state) / "endpoints"
+
 
 def load_settings(flags: Mapping[str, Any], *, environ: Mapping[str, str], cwd: Path) -> Settings:
     """The settings of a command from its flags (None: not given), the environment and the project file in `cwd`.

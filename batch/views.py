@@ -144,7 +144,7 @@ def load_manifest(path: Path, settings: Settings) -> Manifest:
         carry=settings.carry,
         campaign=settings.campaign,
         price_micros=settings.price,
-        pinned_dir=settings.state / "endpoints",
+        pinned_dir=settings.pinned,
     )
     is_typed = settings.sources["endpoint"] == OPTIONS["endpoint"].flag
     if is_typed and found.endpoint != settings.endpoint:
@@ -395,7 +395,7 @@ def gallery(
         return galleries.write_gallery(
             manifest.rows(),
             shown,
-            lambda id: endpoints.load(id, pinned_dir=settings.state / "endpoints"),
+            lambda id: endpoints.load(id, pinned_dir=settings.pinned),
             galleries.About(
                 campaign=manifest.name,
                 manifest=manifest_path,
@@ -430,7 +430,7 @@ def _sample(row: Row, settings: Settings) -> SampleRequest:
     from batch import endpoints
 
     files = {file.sha256: f"(upload of {_short(file.path)})" for file in row.job.files}
-    endpoint = endpoints.load(row.job.endpoint, pinned_dir=settings.state / "endpoints")
+    endpoint = endpoints.load(row.job.endpoint, pinned_dir=settings.pinned)
     left = {f.name: f.default for f in endpoint.fields if f.name not in row.job.input and f.default is not None}
     return SampleRequest(
         address=row.address,

@@ -325,7 +325,15 @@ def serve_command(port: int, runners: int, state: Path | None, faults: str | Non
         if not rows:
             _say("  nothing")
 
-    run.serve(port=port, state=folder, runners=runners, on_ready=ready, faults=faults, on_plan=planned)
+    run.serve(
+        port=port,
+        state=folder,
+        runners=runners,
+        on_ready=ready,
+        faults=faults,
+        on_plan=planned,
+        pinned_dir=settings.pinned,
+    )
     return 0
 
 

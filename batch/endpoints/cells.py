@@ -8,6 +8,7 @@ of it could mean something else; the Problem says what to write.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from batch.endpoints.schema import branches
 __all__ = ["number_hint", "read_cell"]
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+DIGITS_MAX = 300  # before the point; a float holds no more, and nobody means more
+
 _ORDER = ("object", "array", "boolean", "integer", "number", "string")
 _FILE_BREAK = re.compile(
     r"\s*;\s+|\s*;$|\s*\n\s*|;(?=https?://|data:)|(?<=\.[A-Za-z0-9]{3});(?![^;]*=)|(?<=\.[A-Za-z0-9]{4});(?![^;]*=)"
@@ -54,9 +57,22 @@ def read_cell(field: Field, value: object) -> object:
     `value` is the text of a cell, or what a YAML file gave: text, a number, a truth value, a list, a mapping. It must
     not be empty: an empty cell is a field that is not set, and the caller knows that.
     """
+    if not isinstance(value, str) and not _is_json(value):
+        return Problem(
+            loc=field.path, kind="value_error", message=f"{value!r} cannot be sent as JSON", input=str(value)
+        )
     if field.enum:
         return _member(field, value)
     return _by_type(field, value, field.types)
+
+
+def _is_json(value: object) -> bool:
+    """Whether what a YAML file gave can be sent: it knows infinite numbers, JSON does not."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_json(item) for item in value.values())
+    return all(_is_json(item) for item in value) if isinstance(value, (list, tuple)) else True
 
 
 def _by_type(field: Field, value: object, kinds: Sequence[str]) -> object:
@@ -245,7 +261,7 @@ def _anything(field: Field, value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_constant=_refuse)
+        return json.loads(value, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return value
 
@@ -255,10 +271,18 @@ def _json(value: object) -> object:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value if isinstance(value, (list, dict)) else None
     try:
-        read: object = json.loads(value, parse_constant=_refuse)
+        read: object = json.loads(value, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return read
+
+
+def _finite(text: str) -> float:
+    """`1e400` is a number in JSON, and none that can be sent."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"{text} is no number that can be sent")
+    return found
 
 
 def _refuse(name: str) -> object:
@@ -282,7 +306,8 @@ def _truth(text: str) -> bool | None:
 
 
 def _number(text: str | None) -> Decimal | None:
-    return Decimal(text) if text is not None and _NUMBER.fullmatch(text) else None
+    found = Decimal(text) if text is not None and _NUMBER.fullmatch(text) else None
+    return None if found is None or found.adjusted() > DIGITS_MAX else found
 
 
 _READERS: dict[str, Callable[[Field, object], object]] = {

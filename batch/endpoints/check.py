@@ -111,7 +111,7 @@ def _compiled(endpoint: Endpoint) -> tuple[Callable[[Mapping[str, Any]], bool], 
     def is_good(input: Mapping[str, Any]) -> bool:
         try:
             check(input)
-        except fastjsonschema.JsonSchemaValueException:
+        except (fastjsonschema.JsonSchemaValueException, OverflowError):  # a number that no float holds
             return False
         return True
 
@@ -166,9 +166,16 @@ def _number(schema: Mapping[str, Any], value: float, loc: tuple[str | int, ...])
         if limit is not None and not holds(value, limit):
             yield Problem(loc=loc, kind=kind, message=f"{value} is {words} {limit}", ctx={name: limit}, input=value)
     step = schema.get("multipleOf")
-    if step and abs(value / step - round(value / step)) > 1e-9:
+    if step and not _is_multiple(value, step):
         message = f"{value} is not a multiple of {step}"
         yield Problem(loc=loc, kind="multiple_of", message=message, ctx={"multiple_of": step}, input=value)
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    try:
+        return abs(value / step - round(value / step)) <= 1e-9
+    except OverflowError:
+        return False
 
 
 def _text(schema: Mapping[str, Any], value: str, loc: tuple[str | int, ...]) -> Iterator[Problem]:

@@ -147,7 +147,8 @@ def _unknown(endpoint_id: str, pinned_dir: Path | None) -> str:
 
 
 def parsed(endpoint_id: str, document: Mapping[str, Any], *, source: str) -> Endpoint:
-    """The endpoint that a document describes. KeyError, TypeError or AttributeError when it describes none."""
+    """The endpoint that a document describes. KeyError, TypeError, AttributeError or ValueError when there is none."""
+    json.dumps(document, allow_nan=False)  # what is no JSON (a number without end) could not be sent either
     notes: list[str] = []
     wanted = schemas.input_schema(document, endpoint_id, notes)
     given = schemas.output_schema(document, endpoint_id)

@@ -7,7 +7,7 @@ text that is plainly a URL is passed on in any case, and so is text in a field t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,8 @@ Path = tuple[str | int, ...]
 NAMES_DEPTH_MAX = 4  # of names that are told; a cell can go deeper
 INDEX_MAX = 999
 
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[([0-9]{1,3})\]")
+_PLACE = re.compile(r"\[([0-9]{1,3})\]")
+_STEP = re.compile(r"[^.\[\]]+")
 _URL_NAME = re.compile(r"(.*_)?(url|urls|uri|uris)")
 _MEDIA = ("image", "video", "audio")
 _MEDIA_WORDS = {
@@ -94,13 +95,10 @@ def members(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 def find(fields: Sequence[Field], name: str) -> Field | None:
     """The field of that name, or the part of one: `loras[0].path`, which may also be written `loras.0.path`."""
-    roots = [each for each in fields if name.startswith(each.name)]
-    for root in sorted(roots, key=lambda each: len(each.name), reverse=True):
-        steps = _steps(name[len(root.name) :])
-        found: Field | None = root
-        for step in () if steps is None else steps:
-            found = None if found is None else _stepped(found, step)
-        if steps is not None and found is not None:
+    roots = {field.name: field for field in fields}
+    for root in _beginnings(roots, name):
+        found = _inside(roots[root], name[len(root) :])
+        if found is not None:
             return found
     return None
 
@@ -153,23 +151,33 @@ def with_files(parent: Field, value: Any, change: Callable[[Field, str], Any]) -
     return value
 
 
-def _steps(rest: str) -> list[str] | None:
-    """What follows a field's name as steps into it; None when it is no such thing."""
-    steps, position = [], 0
-    if rest[:1] not in ("", ".", "["):
+def _beginnings(names: Iterable[str], text: str) -> list[str]:
+    """The names that a dotted text may begin with, the longest first: a name may itself have dots."""
+    found = [name for name in names if text.startswith(name) and text[len(name) : len(name) + 1] in ("", ".", "[")]
+    return sorted(found, key=len, reverse=True)
+
+
+def _inside(parent: Field, rest: str) -> Field | None:
+    """What stands in a field where the rest of a dotted name leads."""
+    if not rest:
+        return parent
+    place = _PLACE.match(rest)
+    if place is not None:
+        inside = member(parent, int(place[1]))
+        return None if inside is None else _inside(inside, rest[place.end() :])
+    if rest[0] != ".":
         return None
-    while position < len(rest):
-        found = _STEP.match(rest, position)
-        if found is None:
-            return None
-        steps.append(found[1] or found[2])
-        position = found.end()
-    return steps
-
-
-def _stepped(parent: Field, step: str) -> Field | None:
-    found = member(parent, step)
-    return member(parent, int(step)) if found is None and step.isdecimal() and int(step) <= INDEX_MAX else found
+    rest = rest[1:]
+    known = dict.fromkeys(name for branch in schemas.branches(parent.schema) for name in members(branch))
+    step = _STEP.match(rest)
+    for name in dict.fromkeys([*_beginnings(known, rest), *([step[0]] if step else [])]):
+        inside = member(parent, name)
+        if inside is None and name.isdecimal() and int(name) <= INDEX_MAX:
+            inside = member(parent, int(name))
+        found = None if inside is None else _inside(inside, rest[len(name) :])
+        if found is not None:
+            return found
+    return None
 
 
 def _part(branch: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:

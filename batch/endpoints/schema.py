@@ -112,8 +112,8 @@ def types(schema: Schema) -> tuple[str, ...]:
 
 
 def has_files(schema: Schema, *, bare: bool = True) -> bool:
-    """Whether a value of this schema holds a file at any depth: an object with a text `url` or, with `bare`, a text that
-    is called so."""
+    """Whether a value of this schema holds a file at any depth: an object with a text `url` or, with `bare`, a text
+    that is called so."""
     for branch in branches(schema):
         properties = branch.get("properties", {})
         if "string" in types(properties.get("url", {})):
