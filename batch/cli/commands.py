@@ -376,6 +376,7 @@ def main() -> NoReturn:
     if sys.stdout is None or sys.stderr is None:  # closed by `>&-`
         nowhere = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    _Printed.as_json = False  # until the settings say so
     try:
         code = cli.main(prog_name="fal-batch", complete_var="_FAL_BATCH_COMPLETE", standalone_mode=False)
     except click.exceptions.Exit as exc:
