@@ -630,6 +630,42 @@ def test_a_list_of_endpoints_is_the_slowest_axis_and_each_takes_what_it_knows(ro
     assert ["hue" in row.job.input for row in rows] == [False, False, True, True]
 
 
+LITE = "fal-ai/bytedance/seedance/v1/lite/image-to-video"
+SEEDREAM = "fal-ai/bytedance/seedream/v4/text-to-image"
+
+
+def test_what_only_some_models_of_a_campaign_take_is_sent_there_and_said(folder: Path) -> None:
+    header = "id,prompt,image_url,end_image_url,image_size.width,mood\n"
+    (folder / "shots.csv").write_text(f"{header}a,a cat,{URL},{URL},640,calm\n")
+    campaign = folder / "n.yaml"
+    models = [DEFAULT_ENDPOINT, LITE, SEEDREAM]
+    campaign.write_text(f"rows: shots.csv\nendpoint: {models}\ndefaults: {{camera_fixed: yes}}\n".replace("'", ""))
+    found = manifest.load(campaign)
+    sent = [row.job.input for row in found.rows()]
+    assert [set(input) - {"prompt", "seed"} for input in sent] == [
+        {"image_url", "camera_fixed"}, {"image_url", "end_image_url", "camera_fixed"}, {"image_size"},
+    ]  # fmt: skip
+    assert found.carried == ("mood",)
+    assert found.notes == (
+        f"image_url is sent to {DEFAULT_ENDPOINT} and {LITE} only: {SEEDREAM} has no such field",
+        f"end_image_url is sent to {LITE} only: {DEFAULT_ENDPOINT} and {SEEDREAM} have no such field",
+        f"image_size.width is sent to {SEEDREAM} only: {DEFAULT_ENDPOINT} and {LITE} have no such field",
+        f"defaults.camera_fixed is sent to {DEFAULT_ENDPOINT} and {LITE} only: {SEEDREAM} has no such field",
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("end_image_ulr", "did you mean 'end_image_url'?"), ("image_size.widht", "did you mean 'image_size.width'?")],
+)
+def test_a_column_that_no_model_of_a_campaign_knows_is_judged_as_always(
+    folder: Path, column: str, words: str, issues_of: Issues
+) -> None:
+    (folder / "shots.csv").write_text(f"id,prompt,image_url,{column}\na,a cat,{URL},{URL}\n")
+    issues = issues_of(f"rows: shots.csv\nendpoint: [{LITE}, {SEEDREAM}]\n", "n.yaml")
+    assert issues[0].startswith(f"shots.csv:1 {column}: {words}")
+
+
 def test_mistakes_in_what_varies_the_rows_name_the_campaigns_lines(issues_of: Issues, sheet: Path) -> None:
     issues = issues_of(
         "rows: shots.csv\n"

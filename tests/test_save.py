@@ -322,6 +322,12 @@ def test_a_result_without_a_file_is_said_so_where_one_is_due_and_saved_where_non
 
         anyio.run(go)
         assert State.FETCHED is ledger.job(1).state
+        (file,) = (path for path in folder.outputs.rglob("a.json"))
+        assert json.loads(file.read_text()) == {"text": "x"}
+        content = file.read_bytes()
+        file.unlink()
+        restored = anyio.run(folder.saver(ledger).restore_missing, 1)
+        assert (restored.back, file.read_bytes()) == (1, content)
     check_ledger(folder.path)
 
 

@@ -6,13 +6,13 @@ gives the same rows and the same job keys, always.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from batch.jobs import Row
-from batch.manifest.columns import INPUT_PREFIX, inputs_of
+from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of
 from batch.manifest.head import Head, read_head, variants_of
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
@@ -95,17 +95,44 @@ def load(
         name=head.name,
         endpoint=head.models[0].id,
         columns=tuple(name for name, _ in variants.header.own),
-        carried=inputs_of(variants.header, head.models[0], head.models, (), filled, Report()).carried,
+        carried=_carried(variants.header, head, filled),
         sources=tuple(dict.fromkeys((path, head.file))),
         max_cost_micros=plan.max_cost_micros,
         unit="picture" if plan.pattern else "row",
         combinations=variants.count,
-        notes=tuple(filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None))),
+        notes=(
+            *filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None)),
+            *_partial(variants.header, head),
+        ),
         filled=_filled(head),
         delimiter=sheet.delimiter if isinstance(sheet, Sheet) else ",",
         encoding=_encoding(sheet.text.encoding if isinstance(sheet, Sheet) else "utf-8"),
         _head=head,
     )
+
+
+def _carried(header: Header, head: Head, mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that no endpoint of the campaign is sent."""
+    found = [inputs_of(header, model, head.models, (), mapping, Report()).carried for model in head.models]
+    return tuple(name for name in found[0] if all(name in carried for carried in found))
+
+
+def _partial(header: Header, head: Head) -> Iterator[str]:
+    """What is sent to some endpoints of the campaign and not to others, because they have no such field."""
+    if len(head.models) < 2:
+        return
+    names = {column.target: column.name for column in header.candidates}
+    names |= {name.removeprefix(INPUT_PREFIX): f"defaults.{name}" for name in head.plan.defaults}
+    for target, name in names.items():
+        without = [model.id for model in head.models if model.field(target) is None]
+        if without and len(without) < len(head.models):
+            having = [model.id for model in head.models if model.field(target) is not None]
+            verb = "has" if len(without) == 1 else "have"
+            yield f"{name} is sent to {_list(having)} only: {_list(without)} {verb} no such field"
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _filled(head: Head) -> tuple[str, ...]:
