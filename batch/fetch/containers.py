@@ -315,7 +315,9 @@ def _glb_problem(file: IO[bytes], size: int) -> str | None:
 def _zip_problem(file: IO[bytes], size: int) -> str | None:
     """An archive's directory stands at its end, perhaps with a comment behind it."""
     file.seek(max(0, size - ZIP_TAIL_BYTES))
-    return None if b"PK\x05\x06" in file.read() else "no directory at its end"
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    return None if 0 <= at <= len(tail) - 22 else "no directory at its end"
 
 
 _CHECKS: dict[str, Callable[[IO[bytes], int], str | None]] = {
