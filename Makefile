@@ -2,9 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# The scripts in benchmarks/ that `make bench` runs, one after another.
+BENCHMARKS := render
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test official sim sim-long crash proof fmt diagram picture clean
+.PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench fmt diagram picture clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,11 @@ crash: $(VENV)/.developer ## Kill a real run KILLS times (default 20) and at eve
 
 proof: $(VENV)/.developer node_modules/.installed ## One sheet under one fault plan (SEED=7, ROWS=200) through both official clients and fal-batch
 	$(BIN)/python benchmarks/proof/proof.py --seed $(or $(SEED),7) --rows $(or $(ROWS),200)
+
+bench: $(VENV)/.developer ## Measure side by side with what people use today; ONLY=name runs one. No test: it says, it does not judge
+	@for name in $(or $(ONLY),$(BENCHMARKS)); do \
+	  echo "--- $$name"; PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit; \
+	done
 
 fmt: $(VENV)/.developer ## Format the code
 	$(BIN)/ruff check --fix batch tests benchmarks

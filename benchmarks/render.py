@@ -109,7 +109,7 @@ def measured(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, lis
 def main() -> None:
     arguments = argparse.ArgumentParser(description="A preview clip beside ffmpeg's zoompan.")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "render.json")
     given = arguments.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -129,12 +129,12 @@ def main() -> None:
     print(f"{'':42} {'CPU s':>7} {'ratio':>7}   ({FRAMES} frames of {WIDTH}x{HEIGHT}; 1 is: {BASELINE})")
     for name, seconds in medians.items():
         print(f"{name:42} {seconds:7.3f} {seconds / medians[BASELINE]:7.2f}")
-    if given.json:
-        rows = {
-            name: {"cpu_s": seconds, "ratio": seconds / medians[BASELINE], "rounds_s": found[name]}
-            for name, seconds in medians.items()
-        }
-        given.json.write_text(json.dumps({"baseline": BASELINE, "cases": rows}, indent=2) + "\n", encoding="utf-8")
+    rows = {
+        name: {"cpu_s": seconds, "ratio": seconds / medians[BASELINE], "rounds_s": found[name]}
+        for name, seconds in medians.items()
+    }
+    given.json.parent.mkdir(exist_ok=True)
+    given.json.write_text(json.dumps({"baseline": BASELINE, "cases": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""The benchmarks run, at a size that says nothing, and their results have the shape that the README's table is made of.
+
+How fast anything is, is never a test.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from side_by_side import Goal, compare, took_turns  # noqa: E402
+
+
+def test_cases_take_turns_and_the_warm_up_is_not_counted() -> None:
+    ran: list[str] = []
+
+    def case(name: str, value: float) -> dict[str, float]:
+        ran.append(name)
+        return {"s": value * len(ran)}
+
+    found = took_turns({"a": lambda: case("a", 1.0), "b": lambda: case("b", 2.0)}, 2)
+    assert ran == ["a", "b", "b", "a", "a", "b"]
+    assert found == {"a": [{"s": 4.0}, {"s": 5.0}], "b": [{"s": 6.0}, {"s": 12.0}]}
+
+
+def test_a_comparison_tells_medians_ratios_and_whether_its_goals_are_met(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = iter([9.0, 1.0, 2.0, 6.0])
+    cases = {"ours": lambda: {"ms": next(numbers)}, "theirs": lambda: {"ms": 8.0, "jobs/s": 3.0}}
+    goals = [Goal(measure="ms", baseline="theirs", at_most=0.2), Goal(measure="ms", baseline="nobody", at_least=1.0)]
+    out = tmp_path / "x" / "found.json"
+    compare("x", "A title", cases, ours="ours", rounds=3, goals=goals, left_out={"parallel": "not here"}, out=out)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["cases"] == {"ours": {"ms": 2.0}, "theirs": {"ms": 8.0, "jobs/s": 3.0}}
+    assert [(goal["ratio"], goal["is_met"]) for goal in found["goals"]] == [(0.25, False)]
+    printed = capsys.readouterr().out
+    assert "| theirs | 8 | 4.00 | 3 |  |" in printed
+    assert "MISSED ms against theirs: at most 0.2" in printed
+    assert "parallel: not run: not here" in printed
+    assert len({line.count("|") for line in printed.splitlines() if line.startswith("|")}) == 1
+
+
+def test_every_benchmark_is_in_the_list_of_make_bench() -> None:
+    listed = next(line for line in (BENCHMARKS.parent / "Makefile").read_text().splitlines() if "BENCHMARKS :=" in line)
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text(encoding="utf-8")}
+    assert set(listed.split(":=")[1].split()) == scripts
