@@ -294,6 +294,49 @@ def test_what_is_no_file_of_the_users_is_text_even_when_a_file_is_called_so(rows
     assert row.job.files == ()
 
 
+def test_a_field_that_is_called_input_has_its_parts(tmp_path: Path) -> None:
+    parts = {"type": "object", "properties": {"text": {"type": "string"}}}
+    pin(tmp_path / "endpoints", {"input": parts, "id": {"type": "string"}})
+    (tmp_path / "shots.csv").write_text("id,input.text,input.id\na,hello,7\n")
+    (row,) = manifest.load(tmp_path / "shots.csv", endpoint=ID, pinned_dir=tmp_path / "endpoints").rows()
+    assert (row.id, row.job.input) == ("a", {"input": {"text": "hello"}, "id": "7"})
+
+
+HINTED = {
+    "a": {"type": "string", "ui": {"field": "image"}},
+    "b": {"type": "array", "items": {"type": "string", "_fal_ui_field": "video"}},
+    "c": {"anyOf": [{"type": "string", "contentMediaType": "audio/wav"}, {"type": "null"}]},
+    "d": {"type": "string", "format": "data-uri"},
+    "e": {"type": "string", "ui": {"field": "textarea"}},
+    "f": {"type": "string", "format": "uri"},
+    "g": {"type": "string", "description": "The mask, as a URL or base64 data URI."},
+    "mask_image_url": {"type": "string"},
+    "images_data_url": {"type": "string"},
+    "callback_url": {"type": "string"},
+    "website_url": {"type": "string"},
+    "lora_url": {"title": "no type"},
+    "reference_images": {"type": "array", "items": {"type": "string"}},
+    "num_images": {"type": "integer"},
+    "image_prompt": {"type": "string"},
+    "image_style": {"type": "string", "enum": ["photo", "drawing"]},
+}
+
+
+def test_fields_that_hold_files_are_told_by_hints_names_and_descriptions(tmp_path: Path) -> None:
+    endpoint = pin(tmp_path, HINTED)
+    assert {field.name: (field.media, field.is_loose) for field in endpoint.fields if field.is_file} == {
+        "a": ("image", False),
+        "b": ("video", False),
+        "c": ("audio", False),
+        "d": ("file", False),
+        "g": ("file", False),
+        "mask_image_url": ("image", False),
+        "images_data_url": ("image", False),
+        "lora_url": ("file", True),
+        "reference_images": ("image", True),
+    }
+
+
 def test_limits_that_a_document_states_for_a_picture_are_checked_here(tmp_path: Path) -> None:
     limits = {"min_width": 2000, "max_file_size": 1000, "max_aspect_ratio": 0.5}
     pin(tmp_path / "endpoints", {"image_url": {"type": "string", "x-fal": limits}})

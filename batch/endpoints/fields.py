@@ -43,7 +43,7 @@ _URL_TEXT = re.compile(r"\b(url|uri|base64)\b", re.IGNORECASE)
 _DATA_TEXT = re.compile(r"\b(url|uri)\b.{0,60}\bbase64\b|\bbase64\b.{0,60}\b(url|uri)\b|\bdata uri\b", re.IGNORECASE)
 _WORDS_NAME = re.compile(r".*(prompt|text|caption|script|lyrics|name|title|description|message|content|query).*")
 _SHOWN_TYPES: dict[type, str] = {str: "string", bool: "boolean", list: "array", dict: "object"}
-_HINTS = ("image", "video", "audio", "file", "mask", "3d", "model", "archive", "zip")
+_HINTS = ("image", "video", "audio", "file", "mask", "3d", "archive", "zip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -148,7 +148,7 @@ def inputs_of(
     carried, foreign = list(header.claimed), []
     misnamed: dict[str, Column] = {}
     for column in header.candidates:
-        field = endpoint.field(column.target)
+        field = _field_of(column, endpoint)
         if field is not None:
             if field.name in columns:
                 other = columns[field.name][0].name
@@ -157,7 +157,7 @@ def inputs_of(
             columns.setdefault(field.name, (column, field))
         elif column.is_axis or column.is_set:
             continue  # a field of another endpoint of the campaign
-        elif any(other.field(column.target) for other in models if other is not endpoint):
+        elif any(_field_of(column, other) for other in models if other is not endpoint):
             if len(models) > 1:  # the same row on several models: each takes what it knows
                 carried.append(column.name)
             else:
@@ -185,6 +185,13 @@ def inputs_of(
     )
 
 
+def _field_of(column: Column, endpoint: Endpoint) -> Field | None:
+    """The field that a column fills. Where an endpoint has a field `input` with parts, `input.text` is one of them."""
+    found = endpoint.field(column.target)
+    is_prefixed = found is None and not column.is_mapped and column.name.startswith(INPUT_PREFIX)
+    return endpoint.field(column.name) if is_prefixed else found
+
+
 def with_meant(header: Header, endpoint: Endpoint) -> Header:
     """The header with a column that is nearly called like one of ours taken for it, so that its cells are judged.
 
@@ -192,7 +199,7 @@ def with_meant(header: Header, endpoint: Endpoint) -> Header:
     """
     ours = dict(header.ours)
     for column in header.candidates:
-        if endpoint.field(column.target) is None and not (column.is_mapped or column.is_axis or column.is_set):
+        if _field_of(column, endpoint) is None and not (column.is_mapped or column.is_axis or column.is_set):
             meant = _meant(column.target, endpoint)
             if meant in OURS:
                 ours.setdefault(meant, column.index)
