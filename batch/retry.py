@@ -10,7 +10,7 @@ import bisect
 import random
 from collections.abc import Sequence
 
-__all__ = ["WAIT_MAX_S", "Durations", "backoff_s", "may_resubmit", "status_wait_s"]
+__all__ = ["SAFETY_NET_S", "WAIT_MAX_S", "Durations", "backoff_s", "may_resubmit", "net_wait_s", "status_wait_s"]
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -28,6 +28,11 @@ STATUS_WAIT_MIN_S = 0.25
 STATUS_WAIT_MAX_S = 15.0
 STATUS_QUANTILE = 0.25  # of what is left: 8 requests a job, seen 0.2 s late in the mean (measured; `make bench`)
 DURATIONS_KEPT = 200
+
+SAFETY_NET_S = 180.0
+"""Between two questions about a job whose webhook is expected, at the most. Less than the six minutes for which fal
+keeps a larger result (its result page)."""
+NET_FACTOR, NET_MIN_S = 1.5, 15.0  # beyond the slowest job seen a webhook is late
 
 
 def backoff_s(failures: int, rng: random.Random, *, retry_after_s: float | None = None, is_long: bool = False) -> float:
@@ -81,3 +86,15 @@ def status_wait_s(elapsed_s: float, durations: Sequence[float]) -> float:
     left = durations[bisect.bisect_right(durations, elapsed_s) :]
     wait = left[int(len(left) * STATUS_QUANTILE)] - elapsed_s if len(left) >= 5 else elapsed_s / 3
     return min(max(wait, STATUS_WAIT_MIN_S), STATUS_WAIT_MAX_S)
+
+
+def net_wait_s(elapsed_s: float, durations: Sequence[float]) -> float:
+    """Seconds until a job accepted `elapsed_s` ago is asked about although webhooks come.
+
+    Not before the slowest of those seen (`durations`, ascending) would have been done for a while, and from then on
+    after half the elapsed time, SAFETY_NET_S at the most. Where none was seen nothing can be called late.
+    """
+    if not durations:
+        return SAFETY_NET_S
+    late_in = durations[-1] * NET_FACTOR + NET_MIN_S - elapsed_s
+    return min(late_in if late_in > 0 else max(elapsed_s / 2, NET_MIN_S), SAFETY_NET_S)

@@ -125,7 +125,8 @@ class Carrier:
                 if failures or is_called_off:
                     await anyio.sleep(wait)
                 else:
-                    await self._deliveries.wait(job.attempt, wait)
+                    net_s = retry.net_wait_s(elapsed, durations.sorted)
+                    await self._deliveries.wait(job.attempt, wait, net_s)
             delivery = self._deliveries.taken(job.attempt, job.ticket.request_id)
             if delivery is not None:
                 break

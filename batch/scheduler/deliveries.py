@@ -17,11 +17,7 @@ from batch.jobs import Attempt
 from batch.ledger import Ledger, Standing
 from batch.states import State
 
-__all__ = ["SAFETY_NET_S", "Deliveries"]
-
-SAFETY_NET_S = 180.0
-"""How long a follower waits for a webhook before it asks all the same, while webhooks come. Less than the six minutes
-for which fal keeps a larger result (its result page)."""
+__all__ = ["Deliveries"]
 
 COME_MAX = 500  # deliveries that no follower has read yet; what is dropped is found by asking
 NOT_COME_AFTER_S = 60.0  # since the first job that was complete without one
@@ -137,13 +133,13 @@ class Deliveries:
 
     # --- what followers ask ---
 
-    async def wait(self, attempt: Attempt, usual_s: float) -> None:
-        """Wait until the attempt is to be asked about, or until its delivery is there: `usual_s`, and much longer
-        while webhooks come and this attempt asked for one."""
+    async def wait(self, attempt: Attempt, usual_s: float, net_s: float) -> None:
+        """Wait until the attempt is to be asked about, or until its delivery is there: `usual_s`, or `net_s` while
+        webhooks come and this attempt asked for one."""
         began = anyio.current_time()
         while attempt.id not in self._come:
             is_relied_on = self._is_working and attempt.webhook == self.base
-            left = began + (SAFETY_NET_S if is_relied_on else usual_s) - anyio.current_time()
+            left = began + (net_s if is_relied_on else usual_s) - anyio.current_time()
             if left <= 0:
                 return
             self._bells[attempt.id] = bell = anyio.Event()
