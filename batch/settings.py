@@ -436,6 +436,8 @@ def _make_local(values: dict[str, Any], sources: dict[str, str]) -> None:
     values["state"] = values["state"] / "local"
     if sources["outputs"] != OPTIONS["outputs"].flag:  # where the real films go is no place for its previews
         values["outputs"], sources["outputs"] = None, "--local"
+    if sources["webhook"] != OPTIONS["webhook"].flag:  # a rehearsal beside a real run would want the same port
+        values["webhook"], sources["webhook"] = None, "--local"
     for name in ("queue_url", "rest_url", "cdn_url", "api_url"):
         values[name], sources[name] = LOCAL_URL, "--local"
     times = (

@@ -370,3 +370,9 @@ def test_a_place_to_listen_is_a_host_and_a_port(tmp_path: Path, text: str, expec
 def test_anything_else_is_no_place_to_listen(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="--webhook-listen: expected HOST:PORT"):
         settings(tmp_path, {"webhook_listen": text})
+
+
+def test_a_rehearsal_has_webhooks_only_by_the_flag(tmp_path: Path) -> None:
+    address = "https://hooks.example.com"
+    assert settings(tmp_path, {"local": "yes"}, FAL_BATCH_WEBHOOK=address).webhook is None
+    assert settings(tmp_path, {"local": "yes", "webhook": address}).webhook == address
