@@ -517,6 +517,23 @@ def test_an_expired_result_is_taken_from_the_history(world: World, act: Act) -> 
     assert is_saved_right(world, ran)
 
 
+def test_words_are_taken_from_the_history_too_and_saved_as_a_file(world: World) -> None:
+    document = json.loads(json.dumps(load(DEFAULT_ENDPOINT).document))
+    for schema in document["components"]["schemas"].values():
+        if "Output" in schema.get("title", ""):
+            schema["properties"], schema["required"] = {"text": {"type": "string"}}, ["text"]
+    pin(world, document)
+    ran = world.run(
+        shot("a", 10, always("result", result_gone), endpoint=PINNED), shot("b", endpoint=PINNED), shot("c")
+    )
+    assert ran.table == all_fetched("a b c")
+    assert (ran.exit_code, ran.calls["history"]) == (0, 1)
+    assert {name: ran.paths[name] for name in "abc"} == {
+        "a": ("outputs/shots/a.json",), "b": ("outputs/shots/b.json",), "c": ("outputs/shots/c.mp4",),
+    }  # fmt: skip
+    assert {type(json.loads((world.state / ran.paths[name][0]).read_text())["text"]) for name in "ab"} == {str}
+
+
 def test_an_expired_result_that_the_history_lost_too_fails_after_a_day_and_stays_paid(world: World) -> None:
     lost = [always("history", history_without("a")), always("result", result_gone, of="a")]
     ran = world.run(*shots("a b"), faults=lost)

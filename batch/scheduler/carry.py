@@ -284,7 +284,7 @@ class Carrier:
         if past is not None and past.status_code is not None and past.status_code >= 400:
             self._verdict(job, job.attempt, self._fal.past_failure(past), is_complete=True)
             return False
-        result = _files_of(past)
+        result = self._result_of(job, past)
         if result is not None:
             self._complete(job.attempt, Outcome(result=result))
             return True
@@ -334,8 +334,16 @@ class Carrier:
         return False
 
     async def _result_in_history(self, job: OpenJob) -> Mapping[str, Any] | None:
-        """The result as fal's history holds it; None where it holds no file of it."""
-        return _files_of(await self._past(job))
+        """The result as fal's history holds it; None where it holds nothing of it that could be saved."""
+        return self._result_of(job, await self._past(job))
+
+    def _result_of(self, job: OpenJob, past: PastRequest | None) -> Mapping[str, Any] | None:
+        """The result of a request that went well, where the history still holds it; a refusal's links are no files."""
+        if past is None or (past.status_code or 200) >= 400 or not isinstance(past.json_output, dict):
+            return None
+        # Words and figures are all that some endpoints give; whether they are the whole result, only an end can tell.
+        is_whole = past.status_code is not None and not self._endpoint_of(job.endpoint).output_has_files
+        return past.json_output if file_refs(past.json_output) or (is_whole and past.json_output) else None
 
     async def _past(self, job: OpenJob) -> PastRequest | None:
         """The request as fal's history shows it; None where it does not."""
@@ -410,10 +418,3 @@ class Carrier:
         due_at = self._clock() + delay
         gone_at = self._clock() + self._fal.clock_offset_s if is_long else None
         self._ledger.postponed(job.id, due_at=due_at, failures=failures, cause=cause, message=message, gone_at=gone_at)
-
-
-def _files_of(past: PastRequest | None) -> Mapping[str, Any] | None:
-    """The result of a request that went well, where the history still holds it; a refusal's links are no files."""
-    if past is None or (past.status_code or 200) >= 400 or not isinstance(past.json_output, dict):
-        return None
-    return past.json_output if file_refs(past.json_output) else None
