@@ -277,6 +277,13 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(name="endpoint", default=None, parse=str, metavar="ID", help="The endpoint of rows that name none."),
         Option(
+            name="sheet",
+            default=None,
+            parse=str,
+            metavar="NAME",
+            help="Which sheet of an Excel workbook to read, instead of the first that is visible.",
+        ),
+        Option(
             name="campaign",
             default=None,
             parse=str,
@@ -326,6 +333,7 @@ class Settings:
     outputs: Path
     local: bool
     endpoint: str | None
+    sheet: str | None
     campaign: str | None
     yes: bool
     json: bool

@@ -16,7 +16,7 @@ from batch.errors import InputError, ManifestError
 from batch.export import Result, to_csv
 from batch.jobs import Row
 from batch.manifest.report import ISSUES_KEPT_MAX
-from batch.manifest.sheet import CHUNK_ROWS
+from batch.manifest.sheets.delimited import CHUNK_ROWS
 from batch.seen import Seen
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -406,7 +406,8 @@ def test_a_path_is_relative_to_the_sheet_it_stands_in_wherever_the_campaign_lies
         ("shots.csv", b"prompt,image_url\n", "no row follows"),
         ("shots.csv", b"prompt,image_url\n\n,\n", "no row follows"),
         ("shots.csv", b'prompt,image_url\nx,y\n"open,y\n', "shots.csv:3: a quotation mark opens in this row"),
-        ("shots.xlsx", b"PK", "Save the sheet as CSV"),
+        ("shots.xlsx", b"PK", "is no Excel workbook, or a damaged one"),
+        ("shots.ods", b"PK", "Save the sheet as .xlsx or CSV"),
         ("shots", b"prompt", "without a suffix"),
         ("shots.yaml", b"rows: nothing.csv\n", "nothing.csv does not exist"),
         ("shots.yaml", b"rows: .\n", "is a folder"),

@@ -882,12 +882,14 @@ def named_kinds() -> set[str]:
     """Every kind that the code gives to an issue or a problem, as it stands there."""
     found = set()
     root = Path(batch.__file__).parent
-    for path in [*(root / "manifest").glob("*.py"), *(root / "endpoints").glob("*.py")]:
+    for path in [*(root / "manifest").rglob("*.py"), *(root / "endpoints").glob("*.py")]:
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             given = [word.value for word in call.keywords if word.arg == "kind"]
             if name in ("add", "_wrong") and len(call.args) > 2:
                 given.append(call.args[-1])
+            if name == "_Wrong":
+                given.append(call.args[0])
             if name == "_problem" and len(call.args) == 4:
                 given.append(call.args[2])
             found |= {word.value for word in given if isinstance(word, ast.Constant) and isinstance(word.value, str)}

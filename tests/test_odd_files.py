@@ -20,7 +20,8 @@ from batch import manifest
 from batch.errors import InputError, ManifestError
 from batch.jobs import Row
 from batch.manifest.name import campaign_name
-from batch.manifest.sheet import CHUNK_ROWS, LINE_CHARS_MAX, open_sheet
+from batch.manifest.sheets import open_sheet
+from batch.manifest.sheets.delimited import CHUNK_ROWS, LINE_CHARS_MAX
 from batch.manifest.text import BLOCK_BYTES, look_at
 
 IMAGES = Path(__file__).parent.parent / "manifests" / "images"
@@ -402,6 +403,7 @@ def archive(*names: str) -> bytes:
 
 
 SAVE = "save it as CSV UTF-8"
+NOT_READ = "is not read here, .csv, .tsv, .xlsx, .jsonl, .parquet, .yaml is."
 
 
 @pytest.mark.parametrize(
@@ -413,14 +415,20 @@ SAVE = "save it as CSV UTF-8"
         (b",,\nprompt,image_url\n", "shots.csv: row 1 is blank; it must name the columns"),
         (b"prompt,image_url", "shots.csv:1: names the columns, and no row follows"),
         (b"prompt,image_url\n\n,\n", "shots.csv:1: names the columns, and no row follows"),
-        (archive("xl/workbook.xml"), f"shots.csv is called .csv but is an Excel workbook: {SAVE}"),
+        (archive("xl/workbook.xml"), "shots.csv is called .csv but is an Excel workbook: call it .xlsx"),
         (archive("content.xml"), f"shots.csv is called .csv but is a LibreOffice sheet: {SAVE}"),
         (archive("Index/Tables.iwa"), "shots.csv is called .csv but is a Numbers sheet: export it as CSV UTF-8"),
         (archive("a.csv"), "shots.csv is called .csv but is a zip archive: unpack it first"),
         (b"PK\x03\x04", "shots.csv is called .csv but is a zip archive: unpack it first"),
-        (b"\xd0\xcf\x11\xe0" + bytes(99), f"shots.csv is called .csv but is an old Excel workbook (.xls): {SAVE}"),
-        (b"PAR1" + bytes(99), f"shots.csv is called .csv but is a Parquet file: {SAVE}"),
-        (b"\x1f\x8b\x08" + bytes(99), "shots.csv is called .csv but is a gzip archive: unpack it first"),
+        (
+            b"\xd0\xcf\x11\xe0" + bytes(99),
+            "shots.csv is called .csv but is an old Excel workbook (.xls): open it and save it as .xlsx",
+        ),
+        (b"PAR1" + bytes(99), "shots.csv is called .csv but is a Parquet file: call it .parquet"),
+        (
+            b"\x1f\x8b\x08" + bytes(99),
+            "shots.csv is called .csv but is a gzip archive: add .gz to its name, or unpack it",
+        ),
         (b"\x89PNG\r\n\x1a\n", "shots.csv is called .csv but is a PNG picture"),
         (b"\xff\xd8\xff\xe0", "shots.csv is called .csv but is a JPEG picture"),
         (
@@ -437,7 +445,7 @@ def test_what_is_no_sheet_is_said_to_be_what_it_is(refusal: Refusal, content: by
 
 def test_a_text_file_with_tabs_is_told_its_name(refusal: Refusal) -> None:
     """As Excel saves a sheet as "Unicode Text"."""
-    refused = "shots.txt: .txt is not read here, .csv, .tsv, .yaml, .yml is."
+    refused = f"shots.txt: .txt {NOT_READ}"
     hint = " Tabs stand between its cells: rename it shots.tsv."
     assert refusal(f"prompt\timage_url\nx\t{URL}\n".encode("utf-16"), "shots.txt") == refused + hint
     assert refusal(b"a text\n\twith a tab", "shots.txt") == refusal(b"", "shots.txt") == refused
@@ -446,9 +454,18 @@ def test_a_text_file_with_tabs_is_told_its_name(refusal: Refusal) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("shots.xlsx", "shots.xlsx: .xlsx is not read here, .csv, .tsv, .yaml, .yml is. Save the sheet as CSV UTF-8."),
-        ("shots.txt", "shots.txt: .txt is not read here, .csv, .tsv, .yaml, .yml is."),
-        ("shots", "shots: a file without a suffix is not read here, .csv, .tsv, .yaml, .yml is."),
+        ("shots.ods", f"shots.ods: .ods {NOT_READ} Save the sheet as .xlsx or CSV UTF-8."),
+        (
+            "shots.xls",
+            f"shots.xls: .xls {NOT_READ} An old Excel workbook: open it and save it as .xlsx or CSV UTF-8.",
+        ),
+        (
+            "shots.json",
+            f"shots.json: .json {NOT_READ} Write one object a line and call it .jsonl "
+            "(jq -c '.[]' makes that of a list).",
+        ),
+        ("shots.txt", f"shots.txt: .txt {NOT_READ}"),
+        ("shots", f"shots: a file without a suffix {NOT_READ}"),
     ],
 )
 def test_another_kind_of_file_is_refused_by_its_suffix(refusal: Refusal, name: str, message: str) -> None:

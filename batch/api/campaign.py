@@ -48,6 +48,7 @@ class RunSettings(TypedDict, total=False):
     carry: str
     outputs: str | os.PathLike[str]
     endpoint: str
+    sheet: str
     campaign: str
 
 

@@ -17,7 +17,7 @@ Command = Callable[..., Any]
 WHERE = ("state", "local", "campaign", "json")
 """Which ledger and which campaign: of every command that asks it something."""
 
-READS = ("endpoint", "carry", "price")
+READS = ("endpoint", "sheet", "carry", "price")
 """How the manifest is read: of every command that reads its rows."""
 
 PROOF = ("start_timeout", "run_timeout", "history_delay", "wait")

@@ -7,6 +7,7 @@ and reading goes on, with a note of what could not be read, so that no mistake i
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,14 @@ from batch.errors import InputError
 from batch.manifest.nodes import composed, is_null, line_of, odd_keys, value_of
 from batch.manifest.pictures import is_pattern
 from batch.manifest.report import Report
-from batch.manifest.sheet import Record
+from batch.manifest.sheets import WORKBOOKS, Record, kind_of
 from batch.settings import parse_usd
 
 __all__ = ["CAMPAIGN_SUFFIXES", "KEYS", "Axis", "Campaign", "Entry", "Stray", "read_campaign"]
 
 CAMPAIGN_SUFFIXES = (".yaml", ".yml")
+
+_LINK = re.compile(r"\s*https?://", re.IGNORECASE)
 
 KEYS = ("name", "endpoint", "rows", "columns", "defaults", "set", "matrix", "takes", "output", "max_cost", "carry")
 
@@ -65,7 +68,8 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """What a campaign file says. `sheet` or `pattern` names the rows, or `header` and `records` hold them.
+    """What a campaign file says. `sheet`, `link` or `pattern` names the rows, or `header` and `records` hold them;
+    `sheet_name` is that of one in a workbook.
 
     A list of endpoints is the first axis of the `matrix`; `endpoint` is then None.
 
@@ -79,6 +83,8 @@ class Campaign:
     rows_line: int = 1
     has_rows: bool = True
     sheet: Path | None = None
+    sheet_name: str | None = None
+    link: str | None = None
     pattern: Entry | None = None
     header: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
@@ -132,7 +138,9 @@ class _Reader:
         rows = top.get("rows")
         listed = self._rows(rows) if isinstance(rows, yaml.SequenceNode) else ((), ())
         named = None if isinstance(rows, yaml.SequenceNode) else self._named_rows(rows)
-        is_pictures = named is not None and is_pattern(str(named.value), self.path.parent)
+        link = str(named.value).strip() if named and _LINK.match(str(named.value)) else None
+        is_pictures = named is not None and link is None and is_pattern(str(named.value), self.path.parent)
+        sheet, sheet_name = self._sheet(named) if named and link is None and not is_pictures else (None, None)
         endpoint, matrix = self._matrix(top.get("endpoint"), top.get("matrix"))
         return Campaign(
             path=self.path,
@@ -140,7 +148,9 @@ class _Reader:
             endpoint=endpoint,
             rows_line=line_of(rows) if rows else 1,
             has_rows=bool(named or listed[1]),
-            sheet=self.path.parent / Path(named.value).expanduser() if named and not is_pictures else None,
+            sheet=sheet,
+            sheet_name=sheet_name,
+            link=link,
             pattern=named if is_pictures else None,
             header=listed[0],
             records=listed[1],
@@ -184,6 +194,14 @@ class _Reader:
             self._wrong(line_of(node) if node else 1, "rows", f"is missing; {message}", "missing_key")
         return None
 
+    def _sheet(self, named: Entry) -> tuple[Path, str | None]:
+        """The file, and which sheet of a workbook: `shots.xlsx#Shots`."""
+        whole = self.path.parent / Path(named.value).expanduser()
+        file, _, name = str(named.value).rpartition("#")
+        if not name or kind_of(Path(file)) not in WORKBOOKS or whole.is_file():
+            return whole, None
+        return self.path.parent / Path(file).expanduser(), name.strip()
+
     def _rows(self, node: yaml.SequenceNode) -> tuple[tuple[str, ...], tuple[Record, ...]]:
         found: list[tuple[int, dict[str, yaml.Node]]] = []
         for item in node.value:
@@ -194,15 +212,15 @@ class _Reader:
         if not node.value:
             self._wrong(line_of(node), "rows", "is an empty list", "no_rows")
         header = tuple(dict.fromkeys(name for _, cells in found for name in cells))
-        records = [
-            Record(
-                line,
-                tuple(value_of(cells[name]) if name in cells else None for name in header),
-                tuple(line_of(cells[name]) if name in cells else line for name in header),
-            )
-            for line, cells in found
-        ]
-        return header, tuple(records)
+        return header, tuple(self._record(line, cells, header) for line, cells in found)
+
+    def _record(self, line: int, cells: Mapping[str, yaml.Node], header: tuple[str, ...]) -> Record:
+        lines = tuple(line_of(cells[name]) if name in cells else line for name in header)
+
+        def at(number: int, index: int | None) -> str:
+            return f"{self.path.name}:{number if index is None else lines[index]}"
+
+        return Record(line, tuple(value_of(cells[name]) if name in cells else None for name in header), at)
 
     def _texts(self, node: yaml.Node | None, key: str, expected: str) -> dict[str, Entry]:
         """A mapping of names to texts: `columns`, `set`."""

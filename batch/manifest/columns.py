@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from batch.endpoints import Endpoint, Field, names_of
@@ -54,9 +54,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The columns of a sheet before an endpoint has its say. `own` are the user's, no earlier results."""
+    """The columns of a sheet before an endpoint has its say. `own` are the user's, no earlier results; `at` is where
+    the name of a column stands, or (with None) those of all."""
 
-    address: str
+    at: Callable[[int | None], str]
     own: tuple[tuple[str, int], ...]
     ours: Mapping[str, int]
     candidates: tuple[Column, ...]
@@ -64,6 +65,10 @@ class Header:
     result_take: int | None
     result_variant: int | None
     width: int  # how many columns the sheet has; a campaign's own come behind
+
+    def place(self, column: Column) -> str:
+        """Where the name of a column stands."""
+        return self.at(column.index if column.index < self.width else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +86,16 @@ class Inputs:
 
 
 def read_header(
-    names: tuple[str, ...], address: str, mapping: Mapping[str, str], carry: Mapping[str, str], report: Report
+    names: tuple[str, ...],
+    at: Callable[[int | None], str],
+    mapping: Mapping[str, str],
+    carry: Mapping[str, str],
+    report: Report,
 ) -> Header:
     """The header's columns sorted by what they are. Two of one name, or a carried one that is not there, are wrong.
 
-    `carry` are the columns that the user claims, each with the address of the claim (empty for `--carry`).
+    `at` is as in Header. `carry` are the columns that the user claims, each with the address of the claim (empty for
+    `--carry`).
     """
     own: dict[str, int] = {}
     ours: dict[str, int] = {}
@@ -94,18 +104,18 @@ def read_header(
         if not name or name.startswith(RESULT_PREFIX):
             continue
         if name in own:
-            report.add(address, name, "is the name of two columns; rename or remove one", "duplicate_column")
+            report.add(at(index), name, "is the name of two columns; rename or remove one", "duplicate_column")
             continue
         own[name] = index
         target = mapping.get(name, name)
         if name in carry and name in mapping:
             message = f"column '{name}' is mapped to {target} by `columns` as well; keep one of them"
-            report.add(carry[name] or address, "carry" if carry[name] else "--carry", message, "carried_and_mapped")
+            report.add(carry[name] or at(index), "carry" if carry[name] else "--carry", message, "carried_and_mapped")
         elif name in carry:
             continue
         if target in OURS:
             if target in ours:
-                report.add(address, name, f"is the second column that is to be the {target}", "two_columns")
+                report.add(at(index), name, f"is the second column that is to be the {target}", "two_columns")
             ours.setdefault(target, index)
         else:
             field = target.removeprefix(INPUT_PREFIX)
@@ -113,9 +123,9 @@ def read_header(
     for name, where in carry.items():
         if name not in own:
             message = f"there is no column '{name}' to carry along{near(name, own)}"
-            report.add(where or address, "carry" if where else "--carry", message, "no_column")
+            report.add(where or at(None), "carry" if where else "--carry", message, "no_column")
     return Header(
-        address=address,
+        at=at,
         own=tuple(own.items()),
         ours=ours,
         candidates=tuple(candidates),
@@ -153,7 +163,7 @@ def inputs_of(
             if field.name in columns:
                 other = columns[field.name][0].name
                 message = f"and column '{other}' are both to be {field.name}; keep one of them"
-                report.add(header.address, column.name, message, "two_columns")
+                report.add(header.place(column), column.name, message, "two_columns")
             columns.setdefault(field.name, (column, field))
         elif column.is_axis or column.is_set:
             continue  # a field of another endpoint of the campaign
@@ -163,7 +173,9 @@ def inputs_of(
             else:
                 foreign.append(column)
         else:
-            meant = _misnamed(column, header.address, endpoint, mapping_lines, report if are_models_known else Report())
+            meant = _misnamed(
+                column, header.place(column), endpoint, mapping_lines, report if are_models_known else Report()
+            )
             if meant is not None:
                 misnamed.setdefault(meant, column)
             if not column.is_mapped:
@@ -176,7 +188,7 @@ def inputs_of(
     unfilled = {field.name for field in endpoint.fields if field.is_required} - given - set(filled)
     for name in sorted(() if is_loose else unfilled - set(misnamed)):
         message = f"no column and no default fills it, and {endpoint.id} needs it{_alias(name, carried)}"
-        report.add(header.address, name, message, "missing_field")
+        report.add(header.at(None), name, message, "missing_field")
     return Inputs(
         columns=tuple(columns.values()),
         carried=tuple(name for name, _ in header.own if name in carried),

@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from batch.jobs import Row
 from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of
-from batch.manifest.head import Head, read_head, variants_of
+from batch.manifest.head import Head, Links, read_head, variants_of
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
-from batch.manifest.sheet import Sheet
+from batch.manifest.sheets import Delimited
 
 __all__ = ["Manifest", "load"]
 
@@ -65,12 +65,15 @@ def load(
     campaign: str | None = None,
     price_micros: int | None = None,
     pinned_dir: Path | None = None,
+    sheet: str | None = None,
+    links: Links | None = None,
 ) -> Manifest:
     """The manifest at `path`, its head read: the campaign file, and the header of the sheet.
 
     `endpoint` serves where the manifest names none, `campaign` is a name to use in place of its own, `carry` adds
-    columns that are the user's own, `price_micros` is the price of every job, where the user says one. InputError when
-    the head cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of the rows too;
+    columns that are the user's own, `price_micros` is the price of every job, where the user says one. `sheet`
+    names one sheet of a workbook, `links` follows a link to a shared one. InputError when the head cannot be used. A
+    mistake in a campaign's own keys is a ManifestError that tells those of the rows too;
     what is wrong with the header or a row alone is told by `rows()`.
     """
     report = Report(path.name)
@@ -82,10 +85,12 @@ def load(
         campaign=campaign,
         price_micros=price_micros,
         pinned_dir=pinned_dir,
+        sheet_name=sheet,
+        links=links,
     )
     if report.count:
         _tell_all(head, report)
-    plan, sheet = head.plan, head.sheet
+    plan, text = head.plan, head.sheet if isinstance(head.sheet, Delimited) else None
     assert not (plan.spoiled or plan.is_loose), "what could not be read has been reported"
     # What is wrong with the header is told again, together with the rows, by rows().
     variants = variants_of(head, Report())
@@ -100,13 +105,10 @@ def load(
         max_cost_micros=plan.max_cost_micros,
         unit="picture" if plan.pattern else "row",
         combinations=variants.count,
-        notes=(
-            *filter(None, (plan.note, sheet.text.note if isinstance(sheet, Sheet) else None)),
-            *_partial(variants.header, head),
-        ),
+        notes=(*head.notes, *_partial(variants.header, head)),
         filled=_filled(head),
-        delimiter=sheet.delimiter if isinstance(sheet, Sheet) else ",",
-        encoding=_encoding(sheet.text.encoding if isinstance(sheet, Sheet) else "utf-8"),
+        delimiter="," if text is None else text.delimiter,
+        encoding=_encoding("utf-8" if text is None else text.text.encoding),
         _head=head,
     )
 

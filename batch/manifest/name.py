@@ -9,6 +9,7 @@ import yaml
 from batch.errors import InputError
 from batch.manifest.nodes import composed
 from batch.manifest.report import Report
+from batch.manifest.sheets import stem_of
 
 __all__ = ["campaign_name"]
 
@@ -16,7 +17,7 @@ __all__ = ["campaign_name"]
 def campaign_name(path: Path) -> str:
     """`name:` of a YAML campaign, else the file's stem. InputError when the file cannot be read as YAML."""
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
-        return path.stem
+        return stem_of(path)
     try:
         top, _ = composed(path, Report(path.name))
     except RecursionError as exc:
@@ -24,4 +25,4 @@ def campaign_name(path: Path) -> str:
     for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
         if key.value == "name" and isinstance(value, yaml.ScalarNode) and value.value.strip():
             return str(value.value).strip()
-    return path.stem
+    return stem_of(path)

@@ -10,9 +10,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
-from batch.manifest.sheet import Record
+from batch.manifest.sheets import Record
 
 __all__ = ["Pictures", "is_pattern"]
 
@@ -46,10 +47,15 @@ class Pictures:
             if id in taken:
                 id = f"{id}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
             taken.add(id)
-            yield Record(number, (id, name), place=name)
+            yield Record(number, (id, name), partial(_named, name))
 
     def _found(self) -> Iterator[str]:
         pattern = os.path.expanduser(self.pattern)
         for name in glob.iglob(pattern, root_dir=self.folder, recursive=True):
             if (self.folder / name).is_file():
                 yield PurePath(name).as_posix()
+
+
+def _named(name: str, _number: int, _index: int | None) -> str:
+    """A picture is known by its name, not by where it stands."""
+    return name

@@ -27,6 +27,8 @@ KINDS: Mapping[str, str] = {
     "swallowed_rows": "a cell holds what looks like rows of its own, for want of a quotation mark",
     "too_many_cells": "a row has more cells than the header",
     "shifted_cells": "a bare comma in a text has pushed the cells of a row to the right",
+    "json": "a line of a .jsonl file is no JSON object",
+    "uncalculated": "a cell holds a formula that no program has calculated",
     "unnamed_column": "a value stands in a column without a name",
     "sheet_error": "a cell holds a spreadsheet program's error, such as #REF!, in place of a value",
     "exported_matrix": "the sheet is the export of a campaign with a matrix",
@@ -94,7 +96,7 @@ KINDS: Mapping[str, str] = {
     "value_error": "wrong for a rarer reason, in the checker's own words",
 }
 
-_LINE = re.compile(r"(.*):([0-9]+)")
+_LINE = re.compile(r"(.*?)(?::| row | .*![A-Z]{0,3})([0-9]+)")  # as the readers of sheets write addresses
 
 
 class Report:

@@ -20,7 +20,7 @@ from batch.manifest.names import Template, TemplateError, one_name, row_hash, wi
 from batch.manifest.parts import value_at
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
-from batch.manifest.sheet import Record
+from batch.manifest.sheets import Delimited, Record
 from batch.manifest.values import InputReader, Target, Values, sheet_error, text_of
 from batch.manifest.variants import Variant
 from batch.seen import Seen
@@ -49,7 +49,6 @@ class Reading:
         if self._is_on_main:
             self._header = with_meant(self._header, head.models[0])
         report.columns = tuple(name for name, _ in self._header.own)
-        self._file_name = head.file.name
         self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
         self._inputs = InputReader(
             plan=self._plan,
@@ -57,7 +56,8 @@ class Reading:
             models=head.models,
             are_models_known=head.are_models_known,
             pinned_dir=head.pinned_dir,
-            sheet=head.file,
+            folders=head.folders,
+            is_delimited=isinstance(head.sheet, Delimited),
             spoiled=self._variants.spoiled,
             report=self._report,
         )
@@ -80,7 +80,7 @@ class Reading:
         for number, record in enumerate(self._records(), start=1):
             yield from self._rows_of(record, number)
         if not number and self._report.count == before:
-            self._report.add(f"{self._file_name}:1", "", "names the columns, and no row follows", "no_rows")
+            self._report.add(self._header.at(None), "", "names the columns, and no row follows", "no_rows")
         self._report.raise_if_any()
 
     def check_campaign(self) -> None:
@@ -154,7 +154,7 @@ class Reading:
             self._position += 1
             yield Row(
                 id=id,
-                address=record.address(self._file_name),
+                address=record.address(),
                 position=self._position,
                 cells=variant.texts,
                 stem=stem,
@@ -170,7 +170,7 @@ class Reading:
             error = sheet_error(texts[name])
             if error is not None:
                 broken.add(name)
-                self._report.add(record.address(self._file_name, index), name, error, "sheet_error")
+                self._report.add(record.address(index), name, error, "sheet_error")
         if not broken:
             return frozenset()
         return frozenset(filling.field for filling in self._variants.templates if filling.template.names & broken)
@@ -178,7 +178,7 @@ class Reading:
     def _refuse_export(self) -> None:
         """An earlier export of a matrix: its lines say less than the campaign did, and would be other jobs."""
         message = "this is the export of a campaign with a matrix; use the sheet or campaign that it was made from"
-        self._report.add(self._header.address, VARIANT_COLUMN, message, "exported_matrix")
+        self._report.add(self._header.at(self._header.result_variant), VARIANT_COLUMN, message, "exported_matrix")
 
     def _check_apart(self, variant: Variant, job: Job, stem: str, keys: set[str]) -> None:
         """Report it where another combination of the row wants the same job, or another row the same file name.
@@ -186,7 +186,7 @@ class Reading:
         Plain sheets are not asked: their ids differ, and where a take's number meets an id, saving finds a free name.
         """
         record, output = variant.record, self._plan.output
-        where = record.address(self._file_name)
+        where = record.address()
         file = self._plan.path.name
         if variant.number:
             if job.key in keys and not self._are_variants_equal:
@@ -211,7 +211,7 @@ class Reading:
             self._report.add(f"{file}:{line}", "output", message, "same_name")
 
     def _place(self, number: int) -> str:
-        return f"picture {number}" if self._plan.pattern else f"{self._file_name}:{number}"
+        return f"picture {number}" if self._plan.pattern else self._head.address(number)
 
     def _our_cell(self, record: Record, name: str) -> str:
         index = self._header.ours.get(name)
@@ -226,7 +226,7 @@ class Reading:
         """An issue with one of our own columns."""
         index = self._header.ours.get(name)
         column = next((own for own, place in self._header.own if place == index), name)
-        self._report.add(record.address(self._file_name, index), column, message, kind)
+        self._report.add(record.address(index), column, message, kind)
 
     def _id(self, record: Record, texts: Mapping[str, str]) -> str:
         id = self._our_cell(record, "id")
@@ -238,7 +238,7 @@ class Reading:
             return id
         first = self._seen.add(id, record.number)
         if first is not None:
-            message = f"{shown(id)} is also the id of {self._file_name}:{first}"
+            message = f"{shown(id)} is also the id of {self._head.address(first)}"
             self._wrong(record, "id", message, "duplicate_id")
         return id
 

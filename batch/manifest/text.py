@@ -7,12 +7,14 @@ YAML; may import errors only.
 from __future__ import annotations
 
 import codecs
-import os
+import gzip
+import io
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from batch.errors import InputError
 
@@ -20,6 +22,7 @@ __all__ = ["TextFile", "is_damaged_text", "look_at", "undamaged"]
 
 BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 8192
+UNPACKED_FROM_BYTES, UNPACKED_RATIO_MAX = 256 * 1024**2, 200  # text packs to a tenth, the same row again to a hundredth
 CONTROLS_MIN = 8  # so many control characters, and this share of them, are in no text; a stray one may be in any
 CONTROLS_SHARE = 0.05
 
@@ -61,10 +64,10 @@ _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"GIF8", "a GIF picture"),
     (b"%PDF", "a PDF"),
-    (b"\x1f\x8b", "a gzip archive: unpack it first"),
-    (b"PAR1", "a Parquet file: save it as CSV UTF-8"),
+    (b"\x1f\x8b", "a gzip archive: add .gz to its name, or unpack it"),
+    (b"PAR1", "a Parquet file: call it .parquet"),
     (b"SQLite format 3", "an SQLite database"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls): save it as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls): open it and save it as .xlsx"),
 )
 _WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|head|table|meta)\b", re.IGNORECASE)
 
@@ -87,7 +90,7 @@ class TextFile:
     def open(self) -> TextIO:
         """The file as text, its line ends as they are."""
         errors = "surrogateescape" if self.is_damaged else "strict"
-        return self.path.open(encoding=self.encoding, errors=errors, newline="")
+        return io.TextIOWrapper(_binary(self.path), encoding=self.encoding, errors=errors, newline="")
 
     @property
     def words(self) -> str:
@@ -96,8 +99,18 @@ class TextFile:
 
 
 def look_at(path: Path) -> TextFile:
-    """What text is in the file. InputError when it is empty, or no text at all, with what it is and what to do."""
-    with path.open("rb") as file:
+    """What text is in the file. InputError when it is empty, or no text at all, with what it is and what to do.
+
+    A file called `.gz` is unpacked as it is read; what is said here is about what is in it.
+    """
+    try:
+        return _looked_at(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise InputError(f"{path} is damaged or cut off: {exc}; pack it again") from exc
+
+
+def _looked_at(path: Path) -> TextFile:
+    with _binary(path) as file:
         head = file.read(HEAD_BYTES)
     encoding = _marked(head) or _of_nuls(head)
     if not head:
@@ -164,7 +177,7 @@ def _archived(path: Path) -> str:
     except (zipfile.BadZipFile, OSError):
         names = []
     if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook: save it as CSV UTF-8"
+        return "an Excel workbook: call it .xlsx"
     if "content.xml" in names:
         return "a LibreOffice sheet: save it as CSV UTF-8"
     if any(name.endswith(".iwa") for name in names):
@@ -210,7 +223,7 @@ class _Seen:
 
 def _told_apart(path: Path) -> _Seen:
     seen = _Seen()
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with io.TextIOWrapper(_binary(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
         for number, line in enumerate(file, start=1):
             if line.isascii():
                 continue
@@ -254,11 +267,20 @@ def _damaged(path: Path, encoding: str) -> TextFile:
 
 def _example(path: Path) -> str:
     """The first word that shows whether Windows-1252 was right."""
-    with path.open(encoding="cp1252", newline="") as file:
+    with io.TextIOWrapper(_binary(path), encoding="cp1252", newline="") as file:
         while text := file.read(BLOCK_BYTES):
             if word := _ACCENTED.search(text):
                 return f": its first accent is in '{word[0][:40]}'"
     return ""
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _binary(path: Path) -> IO[bytes]:
+    """The bytes of a file, those of a `.gz` unpacked."""
+    return cast(IO[bytes], gzip.open(path, "rb")) if _is_packed(path) else path.open("rb")
 
 
 def _scanned(path: Path, encoding: str) -> tuple[int, bool]:
@@ -266,9 +288,13 @@ def _scanned(path: Path, encoding: str) -> tuple[int, bool]:
     decoder = codecs.getincrementaldecoder(encoding)()
     longest = tail = 0
     has_nul = False
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while block := file.read(min(BLOCK_BYTES, size + 1)):
+    unpacked = 0
+    with _binary(path) as file:
+        size = path.stat().st_size
+        while block := file.read(BLOCK_BYTES if _is_packed(path) else min(BLOCK_BYTES, size + 1)):
+            unpacked += len(block)
+            if unpacked > UNPACKED_FROM_BYTES and unpacked > UNPACKED_RATIO_MAX * size:
+                raise InputError(f"{path} unpacks to more than any sheet of its size; it is not read")
             text = decoder.decode(block)
             has_nul = has_nul or "\0" in text
             first, *rest = map(len, text.split("\n"))

@@ -22,7 +22,7 @@ from batch.manifest.files import Files
 from batch.manifest.parts import Path as Place
 from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
-from batch.manifest.sheet import Record
+from batch.manifest.sheets import Record
 
 __all__ = ["InputReader", "Target", "Values", "sheet_error", "text_of"]
 
@@ -66,7 +66,8 @@ class Values:
 
 
 class InputReader:
-    """Reads the inputs of one manifest's rows. `sheet` is the file the rows stand in; issues go to the report.
+    """Reads the inputs of one manifest's rows; issues go to the report. The paths in their cells are relative to one of
+    `folders`; `is_delimited` says that a bare comma can push the cells of a row to the right.
 
     `spoiled` are fields whose entry in the campaign is wrong, as has been told: nothing more is said about them.
     Without `are_models_known` nobody knows all fields there are, and a name may be one of those.
@@ -80,7 +81,8 @@ class InputReader:
         models: Sequence[Endpoint],
         are_models_known: bool,
         pinned_dir: Path | None,
-        sheet: Path,
+        folders: Sequence[Path],
+        is_delimited: bool,
         spoiled: frozenset[str],
         report: Report,
     ) -> None:
@@ -88,10 +90,9 @@ class InputReader:
         self._are_models_known = are_models_known
         self._spoiled = spoiled
         self._report = report
-        self._file_name = sheet.name
+        self._is_delimited = is_delimited
         self._folder = plan.path.parent
-        # A cell is relative to the file it is written in; a campaign elsewhere may keep the images beside itself.
-        self._folders = tuple(dict.fromkeys((sheet.parent, self._folder)))
+        self._folders = tuple(folders)
         self._targets: dict[str, Target | str] = {}
         self._found: list[tuple[str, str, str, str]] = []  # the issues of one row, before they are reported
 
@@ -231,7 +232,7 @@ class InputReader:
         for column in target.inputs.foreign:
             if text_of(cells[column.index]).strip():
                 message = f"is not a field of {target.endpoint.id}; empty the cell"
-                self._report.add(record.address(self._file_name, column.index), column.name, message, "unknown_field")
+                self._report.add(record.address(column.index), column.name, message, "unknown_field")
         found = check_input(target.endpoint, input)
         problems = tuple(p for p in found if p.loc[:1] not in {(name,) for name in bad})
         self._note_problems(record, origin, problems, target)
@@ -268,7 +269,7 @@ class InputReader:
 
         Spreadsheet programs write no blank behind a comma, people do: a cell that begins with one is half of a text.
         """
-        if len(self._found) >= SHIFTED_MIN and not record.lines and not record.place:
+        if len(self._found) >= SHIFTED_MIN and self._is_delimited:
             wrong = {column for _, column, _, _ in self._found}
             cells = {column.name: record.cells[column.index] for column in origin.values() if not column.is_set}
             half = next(
@@ -278,7 +279,7 @@ class InputReader:
             if half and any(isinstance(cell, str) and cell[:1].strip() for cell in record.cells[1:]):
                 message = f"{len(self._found)} cells do not fit their columns, and {shown(half)} begins with a blank"
                 message += "; text with a comma in it needs quotes round it"
-                self._found = [(record.address(self._file_name), "", message, "shifted_cells")]
+                self._found = [(record.address(), "", message, "shifted_cells")]
         for address, column, message, kind in self._found:
             self._report.add(address, column, message, kind)
         self._found = []
@@ -295,8 +296,8 @@ class InputReader:
             if is_missing:
                 message = f"is empty, and {target.endpoint.id} needs it"
             if column and column.is_set:
-                message = f"{message} (for {record.address(self._file_name)})"
-            address = record.address(self._file_name, column.index if column else None)
+                message = f"{message} (for {record.address()})"
+            address = record.address(column.index if column else None)
             self._found.append((address, column.name if column else dotted(problem.loc), message, problem.kind))
 
     def _with_files(

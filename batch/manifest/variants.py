@@ -17,7 +17,7 @@ from batch.manifest.campaign import Axis, Campaign, Entry
 from batch.manifest.columns import INPUT_PREFIX, OURS, RESULT_PREFIX, VARIANT_COLUMN, Column, Header, near
 from batch.manifest.names import Template, TemplateError
 from batch.manifest.report import Report
-from batch.manifest.sheet import Record
+from batch.manifest.sheets import Record
 
 __all__ = ["VARIANTS_MAX", "Variant", "Variants", "read_variants"]
 

@@ -1,6 +1,6 @@
-"""A sheet on disk as a header and a stream of records, each with the row number a spreadsheet program shows.
+"""A sheet as text with commas, tabs or the like between its cells: `.csv`, `.tsv`.
 
-Knows files and quoting; knows nothing of endpoints. pandas reads in chunks, so a million rows take no more memory than
+Knows quoting; knows nothing of endpoints. pandas reads in chunks, so a million rows take no more memory than
 a thousand; the standard library's reader, one record at a time, takes over where a sheet is out of the ordinary:
 damaged bytes, lines of many kilobytes, a row that is too long for pandas to go on.
 """
@@ -8,8 +8,7 @@ damaged bytes, lines of many kilobytes, a row that is too long for pandas to go 
 from __future__ import annotations
 
 import csv
-import difflib
-import os
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from typing import TextIO
 from batch.endpoints import shown
 from batch.errors import InputError
 from batch.manifest.report import Report
+from batch.manifest.sheets.record import TOP_ROWS, Record, check_unnamed, column_name
 from batch.manifest.text import TextFile, is_damaged_text, look_at, undamaged
 
-__all__ = ["SHEET_SUFFIXES", "Record", "Sheet", "check_file", "open_sheet"]
-
-SHEET_SUFFIXES = (".csv", ".tsv")
+__all__ = ["Delimited", "open_delimited"]
 
 CHUNK_ROWS = 2_000  # 1,000 to 50,000 differ little in time; memory and the wait for the first row grow with it
 LINE_CHARS_MAX = 32_768  # a chunk of longer lines (data URIs) would be large: they are read one record at a time
@@ -40,33 +38,8 @@ _FILE_OR_URL = re.compile(
 _END = "\0end\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line of a sheet or of a campaign's own list of rows.
-
-    `cells` stands in the order of the header: text, None where nothing is set, or a list or mapping out of a YAML file.
-    `number` is the line to name; `lines` are those of the single cells where they differ (YAML). `added` are the
-    addresses of the last cells, which a campaign added. `place` names the record where it stands in no line.
-    """
-
-    number: int
-    cells: Sequence[object]
-    lines: Sequence[int] = ()
-    added: Sequence[str] = ()
-    place: str = ""
-
-    def address(self, file_name: str, index: int | None = None) -> str:
-        """Where the record stands, or its cell at `index`: `shots.csv:17`."""
-        own = len(self.cells) - len(self.added)
-        if self.added and index is not None and index >= own:
-            return self.added[index - own]
-        if self.place:
-            return self.place
-        return f"{file_name}:{self.lines[index] if index is not None and self.lines else self.number}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class Delimited:
     """A sheet whose header has been read. `header` may hold empty names.
 
     `skipped_chars` are those of a first line `sep=;`. Excel takes that line as an instruction and shows the header as
@@ -74,10 +47,32 @@ class Sheet:
     """
 
     path: Path
+    name: str
     header: tuple[str, ...]
     delimiter: str
     text: TextFile
     skipped_chars: int = 0
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return () if self.text.note is None else (self.text.note,)
+
+    def address(self, number: int, index: int | None = None) -> str:
+        """`shots.csv:17`: a person finds the column by its name."""
+        return f"{self.name}:{number}"
+
+    def header_address(self, index: int | None = None) -> str:
+        return self.address(1)
+
+    def top(self) -> Iterator[tuple[int, Sequence[str]]]:
+        """The first rows as they are, the header among them."""
+        with self._opened() as file:
+            lines = itertools.islice(csv.reader(file, delimiter=self.delimiter), TOP_ROWS)
+            try:
+                yield from enumerate(lines, start=1)
+            except csv.Error:
+                return  # told by `records`
 
     def records(self, report: Report) -> Iterator[Record]:
         """The records below the header, blank ones left out but counted. InputError where reading fails."""
@@ -95,19 +90,16 @@ class Sheet:
                 self._check_unnamed(number, cells, report)
             if len(cells) == width or not any(cells[width:]):
                 # else every cell stands in the wrong column, and would be an issue of its own
-                yield Record(number, cells)
+                yield Record(number, cells, self.address)
 
     def _check_unnamed(self, number: int, cells: Sequence[str], report: Report) -> None:
         """A value in no column would be lost without a word; mostly it is half of a prompt with a bare comma in it."""
-        address, width = f"{self.path.name}:{number}", len(self.header)
+        address, width = self.address(number), len(self.header)
         used = [index for index, cell in enumerate(cells) if cell.strip()]
         if used and used[-1] >= width:
             message = f"has more cells than the header; a {_named(self.delimiter)} inside a cell needs quotes round it"
             report.add(address, "", message, "too_many_cells")
-        for index in used:
-            if index < width and not self.header[index]:
-                message = f"{shown(cells[index])} stands in column {index + 1}, which has no name in the header"
-                report.add(address, "", message, "unnamed_column")
+        check_unnamed(self, number, cells[:width], report)
 
     def _has_swallowed(self, number: int, cells: Sequence[str], report: Report) -> bool:
         """A quotation mark that is missing turns the rows down to the next one into the text of one cell."""
@@ -119,7 +111,7 @@ class Sheet:
                     f"before it is not closed, or one is missing (if it is text, write a blank behind each "
                     f"{_named(self.delimiter)})"
                 )
-                report.add(f"{self.path.name}:{number}", self.header[index], message, "swallowed_rows")
+                report.add(self.address(number), self.header[index], message, "swallowed_rows")
                 return True
         return False
 
@@ -166,7 +158,7 @@ class Sheet:
                 text, what = undamaged(cell, self.text)
                 name = self.header[index] if index < len(self.header) else ""
                 message = f"{shown(text)} holds {what}; save the sheet as CSV UTF-8"
-                report.add(f"{self.path.name}:{number}", name, message, "damaged_text")
+                report.add(self.address(number), name, message, "damaged_text")
         return found
 
     def _numbered(self, report: Report) -> Iterator[tuple[int, Sequence[str]]]:
@@ -229,7 +221,7 @@ class Sheet:
 
     def _report_unclosed(self, number: int, report: Report) -> None:
         message = "a quotation mark opens in this row and is never closed; the rows below it were not read"
-        report.add(f"{self.path.name}:{number}", "", message, "unclosed_quote")
+        report.add(self.address(number), "", message, "unclosed_quote")
 
     def _opened(self) -> TextIO:
         file = self.text.open()
@@ -237,9 +229,8 @@ class Sheet:
         return file
 
 
-def open_sheet(path: Path) -> Sheet:
+def open_delimited(path: Path, name: str) -> Delimited:
     """The sheet at `path`, its header read. InputError when there is none to read, with what to do."""
-    check_file(path, SHEET_SUFFIXES)
     try:
         text = look_at(path)
         with text.open() as file:
@@ -251,58 +242,16 @@ def open_sheet(path: Path) -> Sheet:
     said = _SEPARATOR_LINE.match(top)
     skipped = said.end() if said else 0
     end, found = _header_end(top, skipped, path)
-    delimiter = said[1] if said else "\t" if path.suffix.lower() == ".tsv" else found
+    delimiter = said[1] if said else "\t" if ".tsv" in map(str.lower, path.suffixes[-2:]) else found
     header = next(csv.reader(top[skipped:end].splitlines(keepends=True), delimiter=delimiter), [])
-    names = tuple(" ".join(name.strip("\ufeff").split()) for name in header)
+    names = tuple(map(column_name, header))
     if not any(names):
         raise InputError(f"{path}: row 1 is blank; it must name the columns")
-    for name in names:
-        if is_damaged_text(name):
-            good, what = undamaged(name, text)
+    for column in names:
+        if is_damaged_text(column):
+            good, what = undamaged(column, text)
             raise InputError(f"{path}: in row 1, {shown(good)} holds {what}; save the sheet as CSV UTF-8")
-    return Sheet(path=path, header=names, delimiter=delimiter, text=text, skipped_chars=skipped)
-
-
-def check_file(path: Path, suffixes: Sequence[str]) -> None:
-    """InputError unless `path` is a file with one of these suffixes."""
-    try:
-        path.stat()
-    except (OSError, ValueError) as exc:
-        if not isinstance(exc, FileNotFoundError | NotADirectoryError):
-            raise InputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-        raise InputError(f"{path} {_missing(path, suffixes)}") from exc
-    if os.path.isdir(path):
-        raise InputError(f"{path} is a folder; name the sheet or the campaign in it")
-    if not os.path.isfile(path):
-        kind = "a pipe" if path.is_fifo() else "no ordinary file"
-        raise InputError(f"{path} is {kind}; a manifest is read more than once, so save it as a file first")
-    if path.suffix.lower() not in suffixes:
-        known = ", ".join(suffixes)
-        hint = " Save the sheet as CSV UTF-8." if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers") else ""
-        if path.suffix.lower() == ".txt" and _has_tabs(path):
-            hint = f" Tabs stand between its cells: rename it {path.stem}.tsv."
-        raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here, {known} is.{hint}")
-
-
-def _has_tabs(path: Path) -> bool:
-    """Whether the first line is that of a table, as Excel saves it as "Unicode Text"."""
-    try:
-        with look_at(path).open() as file:
-            return "\t" in file.readline(HEADER_CHARS_MAX)
-    except (OSError, InputError):
-        return False
-
-
-def _missing(path: Path, suffixes: Sequence[str]) -> str:
-    if path.is_symlink():
-        return f"is a link to {os.readlink(path)}, which does not exist"
-    try:
-        near = [other.name for other in path.parent.iterdir() if other.suffix.lower() in suffixes]
-    except OSError:
-        near = []
-    folded = {Path(name).stem.casefold(): name for name in near}
-    close = difflib.get_close_matches(path.stem.casefold(), folded, n=1)
-    return f"does not exist; did you mean {path.parent / folded[close[0]]}?" if close else "does not exist"
+    return Delimited(path=path, name=name, header=names, delimiter=delimiter, text=text, skipped_chars=skipped)
 
 
 def _header_end(top: str, start: int, path: Path) -> tuple[int, str]:

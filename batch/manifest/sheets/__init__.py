@@ -1,0 +1,20 @@
+"""Sheets of every kind, each read as a header and a stream of records that know where they stand.
+
+record.py is what they have in common, opened.py picks the reader; the others read one kind each.
+"""
+
+from batch.manifest.sheets.delimited import Delimited
+from batch.manifest.sheets.opened import SHEET_SUFFIXES, WORKBOOKS, check_file, kind_of, open_sheet, stem_of
+from batch.manifest.sheets.record import Record, Sheet
+
+__all__ = [
+    "SHEET_SUFFIXES",
+    "WORKBOOKS",
+    "Delimited",
+    "Record",
+    "Sheet",
+    "check_file",
+    "kind_of",
+    "open_sheet",
+    "stem_of",
+]

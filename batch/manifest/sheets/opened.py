@@ -1,0 +1,107 @@
+"""Which reader a file needs, by its suffix, and whether there is a file to read at all."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from batch.errors import InputError
+from batch.manifest.sheets.delimited import HEADER_CHARS_MAX, open_delimited
+from batch.manifest.sheets.record import Sheet
+from batch.manifest.text import look_at
+
+__all__ = ["SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
+
+SHEET_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+WORKBOOKS = (".xlsx", ".xlsm")
+
+_LESS_KNOWN = (".xlsm", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".yml")
+_INSTEAD = {
+    ".xls": "An old Excel workbook: open it and save it as .xlsx or CSV UTF-8.",
+    ".xlsb": "A binary Excel workbook: open it and save it as .xlsx or CSV UTF-8.",
+    ".ods": "Save the sheet as .xlsx or CSV UTF-8.",
+    ".numbers": "Export the sheet as .xlsx or CSV UTF-8.",
+    ".json": "Write one object a line and call it .jsonl (jq -c '.[]' makes that of a list).",
+    ".ndjson": "It is the same as .jsonl: rename it.",
+    ".gz": "Of packed files .csv.gz, .tsv.gz and .jsonl.gz are read; unpack any other first.",
+    ".zip": "Unpack it first.",
+}
+
+
+def open_sheet(path: Path, *, sheet: str | None = None, name: str | None = None) -> Sheet:
+    """The sheet in a file, its header read; of a workbook the one called `sheet`, else the first that is visible.
+
+    `name` is what messages call the file where that is not its own name. InputError when there is no sheet to read,
+    with what to do.
+    """
+    check_file(path, SHEET_SUFFIXES)
+    kind = kind_of(path).removesuffix(".gz")
+    name = name or path.name
+    if kind in WORKBOOKS:
+        from batch.manifest.sheets.workbook import open_workbook
+
+        return open_workbook(path, name, sheet)
+    if kind == ".jsonl":
+        from batch.manifest.sheets.lines import open_lines
+
+        return open_lines(path, name)
+    if kind == ".parquet":
+        from batch.manifest.sheets.parquet import open_parquet
+
+        return open_parquet(path, name)
+    return open_delimited(path, name)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says what is in a file: `.csv`, `.jsonl.gz`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without what says its kind: `shots` of `shots.csv.gz`."""
+    return Path(path.stem).stem if kind_of(path) in SHEET_SUFFIXES and path.suffix.lower() == ".gz" else path.stem
+
+
+def check_file(path: Path, suffixes: Sequence[str]) -> None:
+    """InputError unless `path` is a file with one of these suffixes."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as exc:
+        if not isinstance(exc, FileNotFoundError | NotADirectoryError):
+            raise InputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise InputError(f"{path} {_missing(path, suffixes)}") from exc
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; name the sheet or the campaign in it")
+    if not os.path.isfile(path):
+        kind = "a pipe" if path.is_fifo() else "no ordinary file"
+        raise InputError(f"{path} is {kind}; a manifest is read more than once, so save it as a file first")
+    if kind_of(path) not in suffixes:
+        known = ", ".join(suffix for suffix in suffixes if suffix not in _LESS_KNOWN)
+        hint = f" {_INSTEAD[path.suffix.lower()]}" if path.suffix.lower() in _INSTEAD else ""
+        if path.suffix.lower() == ".txt" and _has_tabs(path):
+            hint = f" Tabs stand between its cells: rename it {path.stem}.tsv."
+        raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here, {known} is.{hint}")
+
+
+def _has_tabs(path: Path) -> bool:
+    """Whether the first line is that of a table, as Excel saves it as "Unicode Text"."""
+    try:
+        with look_at(path).open() as file:
+            return "\t" in file.readline(HEADER_CHARS_MAX)
+    except (OSError, InputError):
+        return False
+
+
+def _missing(path: Path, suffixes: Sequence[str]) -> str:
+    if path.is_symlink():
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    try:
+        near = [other.name for other in path.parent.iterdir() if kind_of(other) in suffixes]
+    except OSError:
+        near = []
+    folded = {Path(name).stem.casefold(): name for name in near}
+    close = difflib.get_close_matches(path.stem.casefold(), folded, n=1)
+    return f"does not exist; did you mean {path.parent / folded[close[0]]}?" if close else "does not exist"
