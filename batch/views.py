@@ -145,6 +145,7 @@ def load_manifest(path: Path, settings: Settings) -> Manifest:
         campaign=settings.campaign,
         price_micros=settings.price,
         pinned_dir=settings.pinned,
+        sheet=settings.sheet,
     )
     is_typed = settings.sources["endpoint"] == OPTIONS["endpoint"].flag
     if is_typed and found.endpoint != settings.endpoint:

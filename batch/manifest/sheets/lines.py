@@ -111,7 +111,7 @@ def _object(line: str, text: TextFile) -> Mapping[str, Any]:
     if is_damaged_text(line):
         raise _Wrong("damaged_text", f"holds {undamaged(line, text)[1]}; save the file as UTF-8")
     try:
-        found = _DECODER.decode(line)
+        found = _DECODER.decode(line.strip())
     except RecursionError as exc:
         raise _Wrong("json", "is nested too deep to read") from exc
     except json.JSONDecodeError as exc:
