@@ -109,8 +109,9 @@ class Row:
 
     `address` is where it stands (`shots.csv:17`), `position` its order among the rows, `stem` the wanted file name
     without its ending, `cells` the line as the user wrote it (every column of the sheet, in order, as text). `number`
-    counts the manifest's rows from 1, blank ones left out: takes and combinations of one row share it. `image_size`
-    (width, height) is that of its picture, where it is a local file.
+    counts the manifest's rows from 1, blank ones left out: takes and combinations of one row share it; `line` is its
+    number in the file that the rows stand in, as that counts. `image_size` (width, height) is that of its picture,
+    where it is a local file.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Row:
     stem: str
     job: Job
     number: int = 0
+    line: int = 0
     image_size: tuple[int, int] | None = None
 
 

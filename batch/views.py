@@ -127,11 +127,12 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A written sheet."""
+    """A written sheet. `notes` are what the user should be told of it."""
 
     path: Path
     rows: int
     saved: int
+    notes: tuple[str, ...]
 
 
 def load_manifest(path: Path, settings: Settings) -> Manifest:
@@ -318,12 +319,13 @@ def jobs(
         reader.close()
 
 
-def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exported:
+def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide: bool = False) -> Exported:
     """Write the manifest's own sheet with the results beside its rows; also in the middle of a run.
 
-    Without `out` it goes into the campaign's folder, which is made; a folder that the user names must be there.
+    Without `out` it goes into the campaign's folder, which is made; a folder that the user names must be there. With
+    `is_wide` all results of a row stand in one line.
     """
-    from batch.export import to_csv
+    from batch.export import Source, write_sheet
     from batch.save import campaign_folder
 
     manifest = load_manifest(manifest_path, settings)
@@ -343,21 +345,22 @@ def export(manifest_path: Path, out: Path | None, settings: Settings) -> Exporte
         return _result(found, row, settings.state, place)
 
     try:
-        rows = to_csv(
-            manifest.rows(),
-            manifest.columns,
+        written = write_sheet(
+            manifest.rows,
             result_of,
+            manifest.columns,
             place,
+            source=Source(path=manifest.sources[-1], delimiter=manifest.delimiter, encoding=manifest.encoding),
             inputs=manifest.filled,
-            delimiter=manifest.delimiter,
-            encoding=manifest.encoding,
+            axes=manifest.axes,
+            is_wide=is_wide,
             never=manifest.sources,
             make_folder=out is None,
         )
     finally:
         if reader is not None:
             reader.close()
-    return Exported(path=place, rows=rows, saved=saved)
+    return Exported(path=place, rows=written.rows, saved=saved, notes=written.notes)
 
 
 def gallery(

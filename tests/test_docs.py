@@ -85,6 +85,10 @@ def test_the_doctor(call: Call) -> None:
         assert finding["verdict"] in {"ok", "note", "trouble"}
 
 
+def test_an_export(call: Call, sheet: Path) -> None:
+    assert documented("export") == set(printed(call, "export", str(sheet), "out.csv"))
+
+
 def test_a_gallery(call: Call, sheet: Path) -> None:
     assert documented("gallery") == set(printed(call, "gallery", str(sheet)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from batch import manifest
 from batch.errors import InputError
-from batch.export import RESULT_COLUMNS, Result, to_csv
+from batch.export import RESULT_COLUMNS, Result, Source, write_sheet
 from batch.jobs import Job, Row
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -24,6 +24,12 @@ def row(id: str, *, take: int = 1, note: str = "", **input: Any) -> Row:
     job = Job(key=f"{id}{take}", endpoint="acme/thing", input={"prompt": "x", **input}, take=take)
     cells = {"id": id, "prompt": 'a, "b"\nc', "note": note}
     return Row(id=id, address="s.csv:2", position=1, cells=cells, stem=id, job=job)
+
+
+def to_csv(rows: Iterable[Row], columns: Sequence[str], results: Callable[[Row], Result], out: Path, **how: Any) -> int:
+    """Rows that are read once; the number of those written."""
+    like = {name: how.pop(name) for name in ("delimiter", "encoding") if name in how}
+    return write_sheet(lambda: rows, results, columns, out, source=Source(path=Path("s.csv"), **like), **how).rows
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -108,9 +114,9 @@ def test_a_sheet_that_is_no_earlier_export_is_never_written_over(tmp_path: Path)
     assert mine.read_text() == "id,prompt\na,mine\n"
 
 
-def test_only_a_csv_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"ends in \.csv"):
-        to_csv([row("a")], COLUMNS, lambda _: Result(), tmp_path / "out.xlsx")
+def test_a_file_of_another_kind_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"out\.ods: name a file that ends in one of \.csv, \.csv\.gz, "):
+        to_csv([row("a")], COLUMNS, lambda _: Result(), tmp_path / "out.ods")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from batch import jobs, manifest
 from batch.endpoints import DEFAULT_ENDPOINT, load
 from batch.errors import InputError, ManifestError
-from batch.export import Result, to_csv
+from batch.export import Result, write_sheet
 from batch.jobs import Row
 from batch.manifest.report import ISSUES_KEPT_MAX
 from batch.manifest.sheets.delimited import CHUNK_ROWS
@@ -771,12 +771,12 @@ def test_the_export_of_a_matrix_is_no_manifest_and_that_of_a_plain_sheet_is(
     (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\nmatrix: {seed: [1, 2]}\n")
     loaded = manifest.load(folder / "n.yaml")
     out = folder / "results.csv"
-    assert to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out) == 4
+    assert write_sheet(loaded.rows, lambda row: Result(state="fetched"), loaded.columns, out).rows == 4
     (issue,) = issues_of(out.read_text().replace("subject", "prompt"), "again.csv")
     assert issue.startswith("again.csv:1 result_variant: this is the export of a campaign with a matrix")
     (folder / "n.yaml").write_text("rows: shots.csv\nset: {prompt: x}\ntakes: 2\n")
     loaded = manifest.load(folder / "n.yaml")
-    to_csv(loaded.rows(), loaded.columns, lambda row: Result(state="fetched"), out, inputs=loaded.filled)
+    write_sheet(loaded.rows, lambda row: Result(state="fetched"), loaded.columns, out, inputs=loaded.filled)
     assert out.read_text().splitlines()[0].endswith(",result_input.prompt")
     again = rows_of("rows: results.csv\nset: {prompt: x}\ntakes: 2\n", "again.yaml")
     assert [row.job for row in again] == [row.job for row in loaded.rows()]

@@ -209,19 +209,23 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
 @cli.command("export", short_help="Write the sheet with its results beside the rows.")
 @_MANIFEST
 @click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--wide", is_flag=True, help="All takes and models of a row in one line: result_path, result_path_2, …")
 @options(*WHERE, *READS, "outputs")
-def export_command(manifest: Path, out: Path | None, **flags: Any) -> int:
-    """Write the sheet of MANIFEST with its results beside the rows to OUT (.csv or .tsv).
+def export_command(manifest: Path, out: Path | None, wide: bool, **flags: Any) -> int:
+    """Write the sheet of MANIFEST with its results beside the rows to OUT.
 
-    Without OUT: results.csv among the campaign's files. Also while a run goes on. What comes out beside the sheet can
-    go in again.
+    What OUT is called says what it becomes: .csv, .tsv, .xlsx, .jsonl or .parquet (.csv, .tsv and .jsonl also with
+    .gz). Without OUT: results.csv among the campaign's files. Also while a run goes on. What comes out beside the sheet
+    can go in again.
     """
     settings = _settings(flags)
-    exported = views.export(manifest, out, settings)
+    exported = views.export(manifest, out, settings, is_wide=wide)
     if settings.json:
-        _print_json({"path": str(exported.path), "rows": exported.rows, "saved": exported.saved})
+        _print_json(documents.exported_of(exported))
     else:
         click.echo(f"{exported.path}: {words.count_of(exported.rows, 'row')}, {exported.saved:,} saved")
+        for note in exported.notes:
+            _say(note)
     return 0
 
 

@@ -11,7 +11,7 @@ from batch.errors import FalBatchError, ManifestError
 from batch.ledger import CampaignTotals, JobLine
 from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import OPTIONS, Settings
-from batch.views import Quote, StatusReport
+from batch.views import Exported, Quote, StatusReport
 
 if TYPE_CHECKING:
     from batch.export.gallery import Gallery
@@ -131,6 +131,10 @@ def finding_of(finding: Finding) -> dict[str, Any]:
         "found": finding.found,
         "advice": finding.advice,
     }
+
+
+def exported_of(exported: Exported) -> dict[str, Any]:
+    return {**dataclasses.asdict(exported), "path": str(exported.path), "notes": list(exported.notes)}
 
 
 def gallery_of(made: Gallery) -> dict[str, Any]:

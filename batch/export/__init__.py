@@ -1,5 +1,10 @@
-"""Results handed back: today the user's own sheet as CSV. May import manifest, ledger and what is below them."""
+"""Results handed back: the user's own sheet, and a page to look at them. May import manifest, ledger and what is below.
 
-from batch.export.sheet import RESULT_COLUMNS, Result, to_csv
+`result.py` is the one row shape, `sheet.py` picks the kind of file, `text.py`, `tables.py`, `workbook.py` and
+`copied.py` write one each, `place.py` says where that may be. `gallery` is the page.
+"""
 
-__all__ = ["RESULT_COLUMNS", "Result", "to_csv"]
+from batch.export.result import RESULT_COLUMNS, Result
+from batch.export.sheet import Source, Written, write_sheet
+
+__all__ = ["RESULT_COLUMNS", "Result", "Source", "Written", "write_sheet"]

@@ -1,169 +1,111 @@
-"""The user's own sheet back, with what became of each row beside it, as CSV.
+"""The user's own sheet back, with what became of each row beside it, in the kind of file that its name says.
 
-May import jobs and errors; it asks a callable for results and so knows no ledger. Rows are written as they are read:
-memory is the same for a thousand and for a million.
+May import jobs, manifest and errors; it asks a callable for results and so knows no ledger. Rows are written as they
+are read: memory is the same for a thousand and for a million.
 """
 
 from __future__ import annotations
 
-import csv
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from batch.errors import InputError
-from batch.jobs import Row, canonical_json
+from batch.export.place import placed, suffix_of
+from batch.export.result import Layout, Result, lines_of
+from batch.export.tables import write_parquet
+from batch.export.text import write_csv, write_jsonl
+from batch.export.workbook import write_workbook
+from batch.jobs import Row
 
-__all__ = ["RESULT_COLUMNS", "Result", "to_csv"]
+__all__ = ["Source", "Written", "write_sheet"]
 
-RESULT_PREFIX = "result_"
-INPUT_PREFIX = f"{RESULT_PREFIX}input."  # what was sent of a field that the campaign fills, and no column of the sheet
-SUFFIXES = (".csv", ".tsv")
-DELIMITERS = ",;\t|"  # what is found in a header without being told
-
-# A spreadsheet program runs a cell that begins so as a formula (OWASP, "CSV Injection").
-_FORMULA = re.compile(r"[=+\-@\t\r]")
-_PLAIN_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+SLOTS_MAX = 1_000  # results in one line: as many as a row can have takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What became of one row's job, as text, in the order of the columns; empty where there is nothing to say.
+class Source:
+    """The file that the rows stand in, and how to write one like it: its delimiter, its encoding, the sheet of a
+    workbook."""
 
-    Times are ISO 8601 in UTC, `cost_usd` is a decimal number and `cost_source` whose word it is, several paths, URLs or
-    hashes are joined with `; `. `text` is what a result says in words, `json` the whole of one without files.
-    """
-
-    state: str = ""
-    path: str = ""
-    url: str = ""
-    seed: str = ""
-    request_id: str = ""
-    cost_usd: str = ""
-    cost_source: str = ""
-    error: str = ""
-    endpoint: str = ""
-    attempts: str = ""
-    submitted_at: str = ""
-    finished_at: str = ""
-    sha256: str = ""
-    text: str = ""
-    json: str = ""
+    path: Path
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    sheet: str | None = None
 
 
-_NAMES = tuple(field.name for field in fields(Result))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written: `rows` are results, `lines` those of the sheet, and `notes` what the user should be told."""
 
-RESULT_COLUMNS = tuple(RESULT_PREFIX + name for name in (*_NAMES, "take"))
-"""The columns that are added, in order. A manifest ignores them, so the sheet that comes out can go in again; by
-`result_take` it knows the lines that are further takes of a row it has already read."""
+    path: Path
+    rows: int
+    lines: int
+    notes: tuple[str, ...]
 
 
-def to_csv(
-    rows: Iterable[Row],
-    columns: Sequence[str],
+def write_sheet(
+    rows: Callable[[], Iterable[Row]],
     results: Callable[[Row], Result],
+    columns: Sequence[str],
     out: Path,
     *,
+    source: Source | None = None,
     inputs: Sequence[str] = (),
-    delimiter: str = ",",
-    encoding: str = "utf-8",
+    axes: Sequence[str] = (),
+    is_wide: bool = False,
     never: Sequence[Path] = (),
     make_folder: bool = False,
-) -> int:
-    """Write one line for every row and take to `out`; the number of lines.
+) -> Written:
+    """Write the user's `columns`, in their order and untouched, and the results behind them.
 
-    `columns` are the user's, in their order and untouched; the results follow, and then what was sent of the fields in
-    `inputs`. `delimiter` and `encoding` are those of the user's own sheet, but for a `.tsv`, whose cells stand between
-    tabs. `out` appears only when it is whole: an earlier file of that name stays until then. InputError when it is one
-    of `never` (the manifest, its sheet), a folder, in no folder (unless that is to be made), or not to be written.
+    One line for every row and take; with `is_wide` one for every row that the user wrote, its results side by side. A
+    workbook that comes back as one is always so, and keeps all else that is in it. `inputs` are fields whose sent value
+    is told, `axes` the columns among `columns` that a matrix adds. `out` appears only when it is whole.
     """
-    _refuse(out, never)
-    if not make_folder and not out.parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.parent}; make it first")
-    if out.suffix.lower() == ".tsv" or delimiter not in DELIMITERS:
-        delimiter = "\t" if out.suffix.lower() == ".tsv" else ","
-    part = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("w", encoding=encoding, newline="") as file:
-                count = _write(file, delimiter, rows, columns, results, inputs)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, out)
-            _fsync_folder(out.parent)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as exc:
-        raise InputError(f"{out} cannot be written: {exc.strerror or exc}") from exc
-    return count
-
-
-def _refuse(out: Path, never: Sequence[Path]) -> None:
-    if out.suffix.lower() not in SUFFIXES and not out.is_dir():
-        raise InputError(f"{out}: the sheet is written as CSV; name a file that ends in .csv (or .tsv)")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name the file to write, such as {out / 'results.csv'}")
-    for source in never:
-        for path in (out, out.with_name(out.name + ".part")):
-            if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
-                raise InputError(f"{path} is what this export was made from; write it under another name")
-    if out.exists() and out.stat().st_size and not _is_an_export(out):
-        raise InputError(f"{out} is there already and is no earlier export; write it under another name")
-
-
-def _is_an_export(path: Path) -> bool:
-    """Whether the file is a sheet with result columns, and so nobody's only copy."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        for delimiter in DELIMITERS:
-            file.seek(0)
-            if RESULT_COLUMNS[0] in next(csv.reader(file, delimiter=delimiter), []):
-                return True
-    return False
-
-
-def _write(
-    file: TextIO,
-    delimiter: str,
-    rows: Iterable[Row],
-    columns: Sequence[str],
-    results: Callable[[Row], Result],
-    inputs: Sequence[str],
-) -> int:
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    # The plain writer leaves a bare carriage return unquoted, and readers take that for the end of a line.
-    quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    header = [*columns, *RESULT_COLUMNS, *(INPUT_PREFIX + name for name in inputs)]
-    # The delimiter is found again by counting what stands outside quotation marks.
-    (quoting if any(sign in name for name in header for sign in DELIMITERS) else writer).writerow(header)
+    suffix = suffix_of(out)
+    origin = source if source is not None and suffix_of(source.path).removesuffix(".gz") in _like(suffix) else None
+    copied = suffix == ".xlsx" and origin is not None and origin.sheet is not None
+    is_wide = is_wide or copied
     count = 0
-    for row in rows:
-        line = [*(row.cells.get(column, "") for column in columns), *_result_cells(row, results(row), inputs)]
-        (quoting if any("\r" in cell for cell in line) else writer).writerow(line)
+
+    def counted(row: Row) -> Result:
+        nonlocal count
         count += 1
-    return count
+        return results(row)
+
+    with placed(out, never=never, make_folder=make_folder) as part:
+        layout = (
+            _layout(rows, columns, inputs, axes, out) if is_wide else Layout(own=tuple(columns), inputs=tuple(inputs))
+        )
+        lines = lines_of(rows(), counted, layout, is_wide=is_wide)
+        notes: tuple[str, ...] = ()
+        if suffix == ".xlsx":
+            written, notes = write_workbook(lines, layout, part, out)
+        elif suffix == ".parquet":
+            written = write_parquet(lines, layout, part, out, source=None if origin is None else origin.path)
+        elif suffix.startswith(".jsonl"):
+            written = write_jsonl(lines, layout, part, out, source=None if origin is None else origin.path)
+        else:
+            how = source or Source(path=out)
+            written = write_csv(lines, layout, part, out, delimiter=how.delimiter, encoding=how.encoding)
+    return Written(path=out, rows=count, lines=written, notes=notes)
 
 
-def _result_cells(row: Row, result: Result, inputs: Sequence[str]) -> Iterator[str]:
-    sent = (row.job.input.get(name) for name in inputs)
-    texts = (value if isinstance(value, str) else "" if value is None else canonical_json(value) for value in sent)
-    for text in (*(getattr(result, name) for name in _NAMES), str(row.job.take), *texts):
-        yield _harmless(text)
+def _like(suffix: str) -> tuple[str, ...]:
+    """The endings of files that come back as they are in a file with this one."""
+    plain = suffix.removesuffix(".gz")
+    return (".xlsx", ".xlsm") if plain == ".xlsx" else (plain,)
 
 
-def _harmless(text: str) -> str:
-    """A result as a cell that no spreadsheet program runs. The user's own cells are the user's business."""
-    return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _layout(
+    rows: Callable[[], Iterable[Row]], columns: Sequence[str], inputs: Sequence[str], axes: Sequence[str], out: Path
+) -> Layout:
+    """The columns where all results of a row stand side by side; the rows are read once for the number of these."""
+    sizes = (sum(1 for _ in group) for _, group in itertools.groupby(rows(), key=lambda row: row.number))
+    slots = max(sizes, default=1)
+    if slots > SLOTS_MAX:
+        raise InputError(f"{out}: a row has {slots:,} results; side by side they are too many, leave out --wide")
+    own = tuple(name for name in columns if name not in axes and not name.startswith("result_"))
+    return Layout(own=own, inputs=tuple(inputs), axes=tuple(axes), slots=slots)

@@ -28,9 +28,9 @@ class Manifest:
     `name` is the campaign's; `endpoint` what a row without an own one runs on; `columns` the user's columns in their
     order; `carried` those of them that are not sent; `sources` the files it was read from; `max_cost_micros` the cap
     that the file states, None where it states none. `unit` is what its rows are (`row`, `picture`), `combinations` how
-    many the matrix makes of each; `notes` is what the user should be told though nothing is wrong. `filled` are the
-    fields that the campaign fills by itself, in the endpoint's order, files left out. `delimiter` and `encoding` are
-    how to write a sheet like its own, for the programs that wrote that.
+    many the matrix makes of each, `axes` the columns that it adds to the sheet's own; `notes` is what the user should
+    be told though nothing is wrong. `filled` are the fields that the campaign fills by itself, in the endpoint's order,
+    files left out. `delimiter` and `encoding` are how to write a sheet like its own, for the programs that wrote that.
     """
 
     path: Path
@@ -42,6 +42,7 @@ class Manifest:
     max_cost_micros: int | None
     unit: str
     combinations: int
+    axes: tuple[str, ...]
     notes: tuple[str, ...]
     filled: tuple[str, ...]
     delimiter: str
@@ -105,6 +106,7 @@ def load(
         max_cost_micros=plan.max_cost_micros,
         unit="picture" if plan.pattern else "row",
         combinations=variants.count,
+        axes=tuple(axis.name for axis in variants.axes),
         notes=(*head.notes, *_partial(variants.header, head)),
         filled=_filled(head),
         delimiter="," if text is None else text.delimiter,

@@ -160,6 +160,7 @@ class Reading:
                 stem=stem,
                 job=job,
                 number=number,
+                line=record.number,
                 image_size=values.image_size,
             )
 

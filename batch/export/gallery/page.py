@@ -25,7 +25,7 @@ from batch.errors import InputError
 from batch.export.gallery.again import again_columns, again_of, column_of
 from batch.export.gallery.files import beside, href
 from batch.export.gallery.posters import Poster, make_posters, media_kind
-from batch.export.sheet import RESULT_COLUMNS, Result
+from batch.export.result import RESULT_COLUMNS, Result
 from batch.jobs import Row, body_with_urls, canonical_json
 
 __all__ = ["ROWS_MAX", "About", "Gallery", "SavedFile", "Shown", "write_gallery"]
