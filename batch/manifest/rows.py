@@ -32,6 +32,7 @@ TEMPLATES_REMEMBERED_MAX = 4096
 
 _HARMLESS = frozenset({"duplicate_column", "two_columns", "near_field"})  # in a header: no name of a file hangs on it
 _WHOLE = re.compile(r"[0-9]{1,6}(\.0+)?")
+_ID = Template.parse("{id}")  # how a file is called where nothing says otherwise
 
 
 class Reading:
@@ -120,8 +121,8 @@ class Reading:
         if variant_of is not None and str(cells[variant_of] or "").strip():
             self._refuse_export()
             return
-        texts = {name: text_of(cells[index]) for name, index in self._own}
-        spoiled = self._spoiled_by(record, texts)
+        texts = {name: cell if type(cell := cells[index]) is str else text_of(cell) for name, index in self._own}
+        spoiled = self._spoiled_by(record, texts) if self._in_templates else frozenset()
         id = self._id(record, texts)
         takes = self._takes(record)
         keys: set[str] = set()
@@ -187,6 +188,9 @@ class Reading:
         Plain sheets are not asked: their ids differ, and where a take's number meets an id, saving finds a free name.
         """
         record, output = variant.record, self._plan.output
+        own = self._our_cell(record, "output")
+        if not own and not variant.number and output is None:
+            return
         where = record.address()
         file = self._plan.path.name
         if variant.number:
@@ -196,9 +200,6 @@ class Reading:
                 message = f"two combinations ask for the same video of {where}; each must differ in what is sent"
                 self._report.add(f"{file}:{line}", "matrix", message, "equal_variants")
             keys.add(job.key)
-        own = self._our_cell(record, "output")
-        if not own and not variant.number and output is None:
-            return
         first = self._seen_stems.add(stem, record.number)
         if first is None or self._are_variants_equal:
             return
@@ -216,7 +217,9 @@ class Reading:
 
     def _our_cell(self, record: Record, name: str) -> str:
         index = self._header.ours.get(name)
-        text = "" if index is None else text_of(record.cells[index]).strip()
+        if index is None:
+            return ""
+        text = text_of(record.cells[index]).strip()
         error = sheet_error(text)
         if error is None or name == "endpoint":  # that says it in its own words
             return text
@@ -245,8 +248,10 @@ class Reading:
 
     def _takes(self, record: Record) -> int:
         text = self._our_cell(record, "takes")
-        if text or self._plan.takes is None:
-            takes = _read_takes(text or "1")
+        if not text and self._plan.takes is None:
+            return 1
+        if text:
+            takes = _read_takes(text)
             if takes is None:
                 self._wrong(record, "takes", _no_takes(text), "takes")
             return takes or 1
@@ -277,7 +282,9 @@ class Reading:
     def _template(self, record: Record, target: Target) -> Template | None:
         text = self._our_cell(record, "output")
         entry = self._plan.output
-        wanted = text or (str(entry.value) if entry else "{id}")
+        if not text and entry is None:
+            return _ID
+        wanted = text or (str(entry.value) if entry else "")
         known = (target.endpoint.id, wanted)
         if known not in self._templates:
             if len(self._templates) >= TEMPLATES_REMEMBERED_MAX:
@@ -336,6 +343,8 @@ def _stem(
     template: Template, target: Target, values: Values, job: Job, *, id: str, takes: int, variant: Variant
 ) -> str:
     """The file name wanted for this take; takes never share one, nor do the combinations of a matrix."""
+    if template is _ID and takes == 1 and not variant.names:
+        return one_name(id) or id
     texts = variant.texts
     seed_field = target.endpoint.seed_field
 

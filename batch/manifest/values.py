@@ -51,9 +51,23 @@ class Target:
     files: Files
     defaults: Mapping[str, Any]
     spoiled: frozenset[str]  # fields whose default is wrong, reported once already
-    remembered: Mapping[str, dict[str, object]]
+    reads: tuple[_Read, ...]
     file_fields: tuple[Field, ...]
     image_field: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """How one column is read, decided once. `known` are the values of cells that have nothing wrong, remembered for
+    columns with few different ones; None where each is read anew. `is_text` where plain text needs no reading."""
+
+    index: int
+    column: Column
+    field: Field
+    root: str
+    is_whole: bool  # the column fills all of the field
+    is_text: bool
+    known: dict[str, object] | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,11 +148,7 @@ class InputReader:
             defaults=defaults,
             spoiled=named - set(defaults),
             # what has parts is read anew for each row, which may change them
-            remembered={
-                column.name: {}
-                for column, field in inputs.columns
-                if (field.enum or field.kind != "string") and not {"array", "object"} & set(field.types)
-            },
+            reads=tuple(_how_read(column, field) for column, field in inputs.columns),
             file_fields=tuple(field for field in endpoint.fields if field.holds_files),
             image_field=image,
         )
@@ -202,31 +212,23 @@ class InputReader:
         input = dict(target.defaults)
         origin: dict[Place, Column] = {}
         parts: dict[str, dict[Place, Any]] = {}  # of fields that several columns fill, by the field
-        bad = set(target.inputs.unfilled | target.spoiled | spoiled)
+        bad = {*target.inputs.unfilled, *target.spoiled, *spoiled}
         cells = record.cells
-        for column, field in target.inputs.columns:
-            cell = cells[column.index]
-            if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
+        for read in target.reads:
+            cell = cells[read.index]
+            if cell is None or cell == "":
                 continue  # an empty cell is a field that is not set
-            root = str(field.path[0])
-            if root in spoiled:
-                continue
-            error = None if column.is_axis or column.is_set else sheet_error(cell)
-            wrong = error and Problem(loc=field.path, kind="sheet_error", message=error, input=cell)
-            value = wrong or _read(field, cell, target.remembered.get(column.name))
-            origin[field.path] = column
-            bad.discard(root)
-            problems = (value,) if isinstance(value, Problem) else _policy(field, value)
-            if len(field.path) > 1 and not problems:
-                problems = check_value(field, value)
-            if problems:
-                bad.add(root)
-                input.pop(root, None)
-                self._note_problems(record, origin, problems, target)
-            elif len(field.path) == 1:
-                input[field.name] = value
-            else:
-                parts.setdefault(root, {})[field.path[1:]] = value
+            if isinstance(cell, str) and read.root not in spoiled:
+                # The usual cell: text that begins like no error and no blank, or one that was read before.
+                value = cell if read.is_text and cell[0].isalnum() and cell[0] != "E" else _UNREAD
+                if read.known is not None:
+                    value = read.known.get(cell, _UNREAD)
+                if value is not _UNREAD:
+                    origin[read.field.path] = read.column
+                    bad.discard(read.root)
+                    input[read.field.name] = value
+                    continue
+            self._read(record, target, read, input, origin, parts, bad, spoiled)
         for root, given in parts.items():
             self._put_together(record, target, input, origin, (root, given), bad)
         for column in target.inputs.foreign:
@@ -234,12 +236,50 @@ class InputReader:
                 message = f"is not a field of {target.endpoint.id}; empty the cell"
                 self._report.add(record.address(column.index), column.name, message, "unknown_field")
         found = check_input(target.endpoint, input)
-        problems = tuple(p for p in found if p.loc[:1] not in {(name,) for name in bad})
-        self._note_problems(record, origin, problems, target)
-        values = self._with_files(record, target, input, origin, {str(p.loc[0]) for p in problems if p.loc} | bad)
+        if found:
+            problems = tuple(p for p in found if not p.loc or p.loc[0] not in bad)
+            self._note_problems(record, origin, problems, target)
+            bad |= {str(p.loc[0]) for p in problems if p.loc}
+        values = self._with_files(record, target, input, origin, bad)
         if self._found:
             self._report_found(record, origin)
         return values
+
+    def _read(
+        self,
+        record: Record,
+        target: Target,
+        read: _Read,
+        input: dict[str, Any],
+        origin: dict[Place, Column],
+        parts: dict[str, dict[Place, Any]],
+        bad: set[str],
+        spoiled: frozenset[str],
+    ) -> None:
+        """One cell that was not seen before, into the input or among its parts."""
+        cell, column, field = record.cells[read.index], read.column, read.field
+        if (isinstance(cell, str) and cell.isspace()) or read.root in spoiled:
+            return
+        error = None if column.is_axis or column.is_set else sheet_error(cell)
+        wrong = error and Problem(loc=field.path, kind="sheet_error", message=error, input=cell)
+        value = wrong or (cell if read.is_text and isinstance(cell, str) else read_cell(field, cell))
+        origin[field.path] = column
+        bad.discard(read.root)
+        problems = (value,) if isinstance(value, Problem) else _policy(field, value)
+        if not read.is_whole and not problems:
+            problems = check_value(field, value)
+        if problems:
+            bad.add(read.root)
+            input.pop(read.root, None)
+            self._note_problems(record, origin, problems, target)
+        elif not read.is_whole:
+            parts.setdefault(read.root, {})[field.path[1:]] = value
+        else:
+            input[read.field.name] = value
+            if read.known is not None and isinstance(cell, str) and len(cell) <= CELL_REMEMBERED_CHARS_MAX:
+                if len(read.known) >= CELLS_REMEMBERED_MAX:
+                    read.known.clear()
+                read.known[cell] = value
 
     def _put_together(
         self,
@@ -325,6 +365,26 @@ class InputReader:
         return values
 
 
+_UNREAD = object()
+
+
+def _how_read(column: Column, field: Field) -> _Read:
+    is_whole = len(field.path) == 1
+    has_few = field.enum or field.kind != "string"
+    # What has parts is read anew for each row, which may change them; an error in a cell that a campaign made is told
+    # under another name.
+    is_known = bool(has_few) and is_whole and not {"array", "object"} & set(field.types)
+    return _Read(
+        index=column.index,
+        column=column,
+        field=field,
+        root=str(field.path[0]),
+        is_whole=is_whole,
+        is_text=is_whole and field.kind == "string" and not field.enum and not field.is_file,
+        known={} if is_known else None,
+    )
+
+
 def _whole(parts: Mapping[Place, Any]) -> dict[str, Any]:
     """Defaults of fields and of parts of fields as an input."""
     made: dict[str, Any] = {str(path[0]): value for path, value in parts.items() if len(path) == 1}
@@ -340,20 +400,6 @@ def _policy(field: Field, value: object) -> tuple[Problem, ...]:
         message = "true leaves no trace in fal's history, and a lost answer could not be found again; leave it out"
         return (Problem(loc=(field.name,), kind="sync_mode", message=message, input=value),)
     return ()
-
-
-def _read(field: Field, cell: object, remembered: dict[str, object] | None) -> object:
-    """`read_cell`, remembered for columns with few different values. Plain text needs no reading."""
-    if remembered is None:
-        is_plain = isinstance(cell, str) and field.kind == "string" and not (field.enum or field.is_file)
-        return cell if is_plain else read_cell(field, cell)
-    if not isinstance(cell, str) or len(cell) > CELL_REMEMBERED_CHARS_MAX:
-        return read_cell(field, cell)
-    if cell not in remembered:
-        if len(remembered) >= CELLS_REMEMBERED_MAX:
-            remembered.clear()
-        remembered[cell] = read_cell(field, cell)
-    return remembered[cell]
 
 
 def _place(problem: Problem, at: Place) -> str:
