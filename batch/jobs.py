@@ -278,9 +278,7 @@ def _key(endpoint: str, texts: Mapping[str, str], take: int) -> str:
 
 def _texts_of(value: Mapping[Any, Any]) -> dict[str, str]:
     """The canonical text of each member."""
-    return {
-        str(name): _quoted(child) if type(child) is str else canonical_json(child) for name, child in value.items()
-    }
+    return {str(name): _quoted(child) if type(child) is str else canonical_json(child) for name, child in value.items()}
 
 
 def _object_text(texts: Mapping[str, str]) -> str:

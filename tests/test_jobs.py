@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,21 @@ def test_what_a_file_object_says_of_itself_is_taken_where_it_makes_sense() -> No
     for size in (0, -1, True, "5", 5.0, None):
         bad = {"url": "u", "content_type": "", "file_name": 7, "file_size": size}
         assert file_refs({"v": bad}) == (FileRef(place="v", url="u"),)
+
+
+def test_canonical_json_is_what_the_standard_library_writes() -> None:
+    values: list[object] = [
+        {"b": 1, "a": [True, False, None, {"z": 'ü\n"\\\u2028\x7f', "a": ""}], "ä": -5, "0": 10**20},
+        {"float": 0.1, "large": 1e300, "small": -2.5e-7, "nested": {"deep": [(1, 2), {}, []]}},
+        {7: "a number as a name", None: 1, True: 2},
+        "data:text/plain,plain",
+        "\ud800",
+    ]
+    for value in values:
+        named = {str(name): child for name, child in value.items()} if isinstance(value, dict) else value
+        told = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert told == canonical_json(value)
+    assert canonical_json({"a": 5.0, "b": [1e22, -0.0]}) == '{"a":5,"b":[10000000000000000000000,0]}'
+    for endless in (float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            canonical_json({"a": [endless]})
