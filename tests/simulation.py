@@ -15,6 +15,7 @@ video must be there and be the one its row asked for.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sqlite3
 import sys
@@ -26,12 +27,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import httpx
 from invariants import check_ledger
 from line_support import (
+    HOOK,
     PRICE_MICROS,
     Act,
     Effects,
     Fault,
+    Forward,
     Ran,
     Shot,
     World,
@@ -151,6 +155,7 @@ def drawn(seed: int) -> Night:
             "start_timeout": "300s",
             "run_timeout": "100s",
             "history_delay": rng.choice(("120s", "300s")),
+            **({"webhook": HOOK} if seed % 3 == 0 else {}),
         },
         cap_usd=f"{rng.randint(1, 5) * PRICE_MICROS / 1e6:.6f}" if rng.random() < 0.2 else None,
         clock_is_set=rng.random() < 0.2,
@@ -164,6 +169,8 @@ def played(night: Night, folder: Path, *, crash_before: int | None = None) -> di
     world = World(folder, seed=night.seed, runners=night.runners)
     if night.seed % 2:  # in the other half what fal's units cost is not known, and estimates count
         world.unit_price_of = built_in_price
+    if "webhook" in night.flags:
+        world.hooks.between = _on_their_way(world, random.Random(night.seed + 2))
     told = _Told(world=world, night=night, rng=random.Random(night.seed + 1), crash_before=crash_before)
     ended: dict[str, Ran] = world.play(told.lives)
     _judge(world, ended, told.unwanted)
@@ -248,6 +255,31 @@ class _Told:
     async def _wait(self) -> None:
         if self.rng.random() < 0.3:
             await anyio.sleep(self.rng.random() * 900)
+
+
+def _on_their_way(world: World, rng: random.Random) -> Act:
+    """What becomes of webhooks between the queue and the program: lost, twice, late, or with a lie before them."""
+
+    async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+        luck = rng.random()
+        if luck < 0.15:
+            raise httpx.ConnectError("lost", request=request)
+        if luck < 0.3:
+            await forward()
+        elif luck < 0.45:
+            await anyio.sleep(rng.random() * 14)
+        elif luck < 0.6:
+            lie = request.content.replace(b'"ERROR"', b'"OK"').replace(b"https://", b"https://forged.")
+            forged = httpx.Request("POST", request.url, headers=_but_length(request), content=lie + b" ")
+            with contextlib.suppress(httpx.TransportError):  # nobody is there
+                assert (await world.hooks.bring(forged)).status_code >= 400, "a lie was believed"
+        return await forward()
+
+    return act
+
+
+def _but_length(request: httpx.Request) -> dict[str, str]:
+    return {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
 
 
 def _bounds(rng: random.Random) -> dict[str, str]:

@@ -25,6 +25,7 @@ from line_support import (
     answer_lost,
     answers,
     history_refused,
+    history_without,
     lost_on_the_way,
     on,
     result_gone,
@@ -160,10 +161,6 @@ def test_forgeries_before_the_truth_are_refused_and_the_truth_is_taken(world: Wo
 def test_forgeries_alone_are_no_webhooks(world: World) -> None:
     """The truth is held back: nothing but lies comes in."""
 
-    async def only_lies(request: httpx.Request, forward: Forward) -> httpx.Response:
-        answer = await forward()
-        return answer if answer.status_code == 401 else httpx.Response(200, request=request)
-
     async def lies(request: httpx.Request, forward: Forward) -> httpx.Response:
         said = json.loads(request.content)
         is_lie = said["status"] == "ERROR" or said["payload"].get("seed") == 1
@@ -189,7 +186,7 @@ def test_when_they_stop_coming_the_safety_net_finds_out_and_they_are_asked_about
     assert sum("its webhook had not come" in line for line in ran.said) == 1
 
 
-def test_if_none_ever_comes_the_run_is_as_quick_as_without_and_says_so(world: World, tmp_path: Path) -> None:
+def test_if_none_ever_comes_the_run_is_as_quick_as_without_and_says_so(world: World) -> None:
     async def nobody_there(request: httpx.Request, _forward: Forward) -> httpx.Response:
         raise httpx.ConnectError("connection refused", request=request)
 
@@ -401,6 +398,19 @@ def test_the_history_and_a_webhook_may_both_find_it(world: World) -> None:
         faults = [on("submit", answer_lost, 1, 4), always("history", slow(seconds))]
         ran = told(other, *many(6, 20), faults=faults, **SHORT_TIMES)
         assert (ran.exit_code, set(ran.accepted.values())) == (0, {1}), seconds
+
+
+@pytest.mark.parametrize("delay_s", [150, 170, 180, 190])
+def test_a_webhook_that_comes_while_the_history_is_proving_the_opposite_is_right(world: World, delay_s: int) -> None:
+    """The history does not show the request, and its answer takes thirty seconds, from when the proof is due."""
+
+    async def wrong(request: httpx.Request, forward: Forward) -> httpx.Response:
+        await anyio.sleep(30)
+        return await history_without("a")(request, forward)
+
+    faults = [on("submit", answer_lost, of="a"), always("history", wrong)]
+    ran = told(world, shot("a", delay_s), shot("b", 5), shot("c", 300), faults=faults, **SHORT_TIMES)
+    assert (ran.exit_code, ran.table["a"], ran.sent["a"]) == (0, ("fetched", 1), 1)
 
 
 def test_what_an_earlier_run_asked_another_address_for_is_asked_about(world: World) -> None:
