@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from line_support import SHORT_TIMES, Act, World, answer_lost, lost_on_the_way, no_connection, on, shot
+from line_support import SHORT_TIMES, Act, World, answer_lost, history_empty, lost_on_the_way, no_connection, on, shot
 
 SET_BY_S = [-7200.0, -300.0, 300.0, 7200.0]
 
@@ -31,3 +31,10 @@ def test_the_first_answer_is_lost_before_fal_told_the_time(tmp_path: Path) -> No
     faults = [on("history", no_connection, 1, until=3), on("submit", lost_on_the_way)]
     ran = World(tmp_path).run(shot("a", 5), shot("b", 5), faults=faults, concurrency="1", **SHORT_TIMES)
     assert (ran.exit_code, ran.accepted, sorted(ran.sent.values())) == (0, {"a": 1, "b": 1}, [1, 2])
+
+
+def test_an_answer_without_a_date_tells_no_time(tmp_path: Path) -> None:
+    shots = [shot("a", 5), shot("b", 5, on("submit", answer_lost)), shot("c", 30)]
+    faults = [on("history", history_empty, 1, until=4)]
+    ran = World(tmp_path).run(*shots, faults=faults, clock_step=(2.0, -7200.0), **SHORT_TIMES)
+    assert (ran.exit_code, ran.accepted) == (0, {"a": 1, "b": 1, "c": 1})

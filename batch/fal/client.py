@@ -72,6 +72,11 @@ class FalClient:
         return self._wire.clock_offset_s
 
     @property
+    def last_date(self) -> tuple[int, float]:
+        """How many answers have had a Date, and the latest, by fal's clock (whole seconds since 1970)."""
+        return self._wire.dates_told, self._wire.last_date
+
+    @property
     def told_clock_offset_s(self) -> float | None:
         """The same, None before any answer had a date."""
         return self._wire.clock_offset_s if self._wire.knows_clock else None

@@ -63,6 +63,8 @@ class Wire:
         self.user_agent = user_agent
         self.clock_offset_s = 0.0
         self.knows_clock = False
+        self.last_date = 0.0
+        self.dates_told = 0
         self._key = key
         self._secrets = [part for part in (key or "", *(key or "").split(":")) if len(part) >= SECRET_CHARS_MIN]
         self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
@@ -166,6 +168,8 @@ class Wire:
         self.knows_clock = abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX
         if self.knows_clock:
             self.clock_offset_s = float(round(theirs - self.clock()))
+            self.last_date = theirs
+            self.dates_told += 1
 
     def safe(self, text: str) -> str:
         """The text without the key or a half of it and without a webhook's secret, whoever wrote it in there."""

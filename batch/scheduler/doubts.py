@@ -202,6 +202,7 @@ class Doubts:
         """Ask about attempts of one endpoint and time, and write down what that proves."""
         endpoint = self._endpoint_of(attempts[0].endpoint)
         asked_at, offset = self._clock(), self._fal.clock_offset_s
+        dates_before, _ = self._fal.last_date
         history, asked_from, asked_until = await self._history(attempts, asked_at)
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
@@ -210,7 +211,7 @@ class Doubts:
         attempts = self._still_open(attempts)
         if not attempts:
             return
-        attempts = self._noted_as_over(attempts)
+        attempts = self._noted_as_over(attempts, dates_before)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         everyone = [*attempts, *self._neighbours(attempts)]
         sought = {attempt.id for attempt in self._ledger.sought()}
@@ -236,14 +237,15 @@ class Doubts:
             else:
                 self._write_down(verdict)
 
-    def _noted_as_over(self, attempts: list[Attempt]) -> list[Attempt]:
-        """fal has answered after their POSTs were over: by its clock they were over by now."""
-        offset = self._fal.told_clock_offset_s
-        if offset is None:
+    def _noted_as_over(self, attempts: list[Attempt], dates_before: int) -> list[Attempt]:
+        """If fal told the time in an answer that came after their POSTs were over, they were over by then: its own
+        Date, into which no clock of ours enters."""
+        count, date = self._fal.last_date
+        if count == dates_before:
             return attempts
-        now_at_fal = self._clock() + offset + DATE_NOISE_S
-        self._ledger.over([attempt for attempt in attempts if attempt.over_at_fal is None], now_at_fal)
-        return [a if a.over_at_fal is not None else replace(a, over_at_fal=now_at_fal) for a in attempts]
+        over_at_fal = date + DATE_NOISE_S
+        self._ledger.over([attempt for attempt in attempts if attempt.over_at_fal is None], over_at_fal)
+        return [a if a.over_at_fal is not None else replace(a, over_at_fal=over_at_fal) for a in attempts]
 
     def _still_open(self, attempts: list[Attempt]) -> list[Attempt]:
         """Those of them of which still nothing is known."""
