@@ -42,6 +42,10 @@ def test_a_plan(call: Call, sheet: Path) -> None:
     assert set(found["this_run"]) == {"jobs", "estimate_micros", "seconds"}
 
 
+def test_init(call: Call) -> None:
+    assert documented("init") == set(printed(call, "init", "autumn"))
+
+
 def test_a_status(call: Call, sheet: Path) -> None:
     planned(sheet.parent, sheet)
     (found,) = printed(call, "status")

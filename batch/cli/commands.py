@@ -54,9 +54,42 @@ _DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Only say what wou
 def cli() -> None:
     """Run a spreadsheet of generations on the fal queue and pay for each of them once.
 
-    MANIFEST is a sheet (.csv) whose header is the endpoint's fields, or a campaign (.yaml) that names one.
-    Start with `fal-batch plan MANIFEST`, which pays nothing.
+    MANIFEST is a sheet (.csv, .xlsx) whose header is the endpoint's fields, or a campaign (.yaml) that names one.
+    `fal-batch init` makes one to start from; `fal-batch plan MANIFEST` checks it, and pays nothing.
     """
+
+
+@cli.command("init", short_help="Make a campaign to start from: a commented YAML file and a sheet.")
+@click.argument("where", metavar="[DIR|SHEET]", type=click.Path(path_type=Path), default=".")
+@click.option("--xlsx", "as_workbook", is_flag=True, help="An Excel workbook with drop-downs and notes, not a CSV.")
+@click.option(
+    "--images",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A row for each picture in FOLDER. Without it: in DIR or its images/, if there are any.",
+)
+@options("endpoint", "state", "local", "json")
+def init_command(where: Path, as_workbook: bool, images: Path | None, **flags: Any) -> int:
+    """Make a campaign in DIR to start from: a YAML file that explains itself, and a sheet with the endpoint's fields.
+
+    The sheet is shots.csv, or the file that is named (.csv, .tsv, .xlsx). It has one example row, or a row for each
+    picture, its prompt left to fill in. Nothing that is there already is replaced.
+    """
+    from batch import init
+
+    settings = _settings(flags)
+    made = init.start(
+        where,
+        endpoint_id=settings.endpoint,
+        images=images,
+        as_workbook=as_workbook,
+        pinned_dir=settings.pinned,
+    )
+    if settings.json:
+        _print_json(documents.started_of(made))
+    else:
+        _print(words.started_lines(made))
+    return 0
 
 
 @cli.command("plan", short_help="Check every cell, count and price; pays nothing.")

@@ -15,6 +15,7 @@ from batch.views import Exported, Quote, StatusReport
 
 if TYPE_CHECKING:
     from batch.export.gallery import Gallery
+    from batch.init import Started
 
 __all__ = [
     "call_off_of",
@@ -26,6 +27,7 @@ __all__ = [
     "reconciled_of",
     "run_of",
     "settings_of",
+    "started_of",
     "status_of",
 ]
 
@@ -139,6 +141,10 @@ def exported_of(exported: Exported) -> dict[str, Any]:
 
 def gallery_of(made: Gallery) -> dict[str, Any]:
     return {**dataclasses.asdict(made), "path": str(made.path)}
+
+
+def started_of(made: Started) -> dict[str, Any]:
+    return {**dataclasses.asdict(made), "campaign": str(made.campaign), "sheet": str(made.sheet)}
 
 
 def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from batch.views import Quote, SampleRequest, StatusReport
 
 if TYPE_CHECKING:
     from batch.export.gallery import Gallery
+    from batch.init import Started
 
 __all__ = [
     "basis_in_words",
@@ -38,6 +39,7 @@ __all__ = [
     "plan_lines",
     "question",
     "reconciled_lines",
+    "started_lines",
     "status_lines",
     "summary",
 ]
@@ -416,6 +418,16 @@ def findings_summary(findings: Sequence[Finding]) -> str:
     return f"{count_of(len(findings), 'check')}: {in_trouble}" + (
         f", {count_of(counts[1], 'note')}" if counts[1] else ""
     )
+
+
+def started_lines(made: Started) -> Iterator[str]:
+    """What was made, and what to do with it."""
+    yield f"{made.campaign}: a campaign on {made.endpoint}; what it can say stands in it as comments"
+    found = f"{count_of(made.pictures, 'picture')}, a row each" if made.pictures else "the header and one example row"
+    yield f"{made.sheet}: {found}"
+    if made.to_fill:
+        yield f"to fill in, in every row: {', '.join(made.to_fill)}"
+    yield f"then: fal-batch plan {shlex.quote(str(made.campaign))}"
 
 
 def gallery_line(made: Gallery) -> str:

@@ -21,7 +21,7 @@ from batch.endpoints.endpoint import (
     parsed,
     pinned_in,
 )
-from batch.endpoints.fields import Field, dotted, names_of, with_files
+from batch.endpoints.fields import Field, dotted, free_types, names_of, with_files
 from batch.endpoints.images import check_image, check_size
 from batch.endpoints.price import (
     PRICE_MARGIN_PERCENT,
@@ -56,6 +56,7 @@ __all__ = [
     "dotted",
     "file_name",
     "frame_size",
+    "free_types",
     "limits_in_words",
     "load",
     "names_of",

@@ -8,14 +8,14 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
 from batch.manifest.sheets import Record
 
-__all__ = ["Pictures", "is_pattern"]
+__all__ = ["Pictures", "ids_of", "is_pattern"]
 
 
 def is_pattern(text: str, folder: Path) -> bool:
@@ -36,17 +36,8 @@ class Pictures:
         return next(self._found(), None) is None
 
     def records(self) -> Iterator[Record]:
-        """A row for each file: its id and its path.
-
-        The id is the file's stem. A later file of a stem already taken adds a hash of its path, so that its id does not
-        depend on how many others there are. The names must be sorted, so they alone are all in memory at once.
-        """
-        taken: set[str] = set()
-        for number, name in enumerate(sorted(self._found()), start=1):
-            id = PurePath(name).stem
-            if id in taken:
-                id = f"{id}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
-            taken.add(id)
+        """A row for each file: its id and its path. The names must be sorted, so they alone are all in memory."""
+        for number, (id, name) in enumerate(ids_of(sorted(self._found())), start=1):
             yield Record(number, (id, name), partial(_named, name))
 
     def _found(self) -> Iterator[str]:
@@ -54,6 +45,18 @@ class Pictures:
         for name in glob.iglob(pattern, root_dir=self.folder, recursive=True):
             if (self.folder / name).is_file():
                 yield PurePath(name).as_posix()
+
+
+def ids_of(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each name behind the id of its row: the file's stem. A later file of a stem already taken adds a hash of its
+    path, so that its id does not depend on how many others there are."""
+    taken: set[str] = set()
+    for name in names:
+        id = PurePath(name).stem
+        if id in taken:
+            id = f"{id}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+        taken.add(id)
+        yield id, name
 
 
 def _named(name: str, _number: int, _index: int | None) -> str:

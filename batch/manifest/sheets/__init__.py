@@ -4,10 +4,11 @@ record.py is what they have in common, opened.py picks the reader; the others re
 """
 
 from batch.manifest.sheets.delimited import Delimited
-from batch.manifest.sheets.opened import SHEET_SUFFIXES, WORKBOOKS, check_file, kind_of, open_sheet, stem_of
+from batch.manifest.sheets.opened import ROWS_MAX, SHEET_SUFFIXES, WORKBOOKS, check_file, kind_of, open_sheet, stem_of
 from batch.manifest.sheets.record import Record, Sheet
 
 __all__ = [
+    "ROWS_MAX",
     "SHEET_SUFFIXES",
     "WORKBOOKS",
     "Delimited",

@@ -12,10 +12,11 @@ from batch.manifest.sheets.delimited import HEADER_CHARS_MAX, open_delimited
 from batch.manifest.sheets.record import Sheet
 from batch.manifest.text import look_at
 
-__all__ = ["SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
+__all__ = ["ROWS_MAX", "SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
 
 SHEET_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 WORKBOOKS = (".xlsx", ".xlsm")
+ROWS_MAX = 1_048_576  # of a sheet of a workbook, the header among them, by Excel's specification
 
 _LESS_KNOWN = (".xlsm", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".yml")
 _INSTEAD = {

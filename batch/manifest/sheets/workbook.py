@@ -28,9 +28,8 @@ from batch.manifest.report import Report
 from batch.manifest.sheets.marks import Marks, marks_of
 from batch.manifest.sheets.record import TOP_ROWS, Record, check_unnamed, column_name, moment_text
 
-__all__ = ["ROWS_MAX", "Workbook", "open_workbook"]
+__all__ = ["Workbook", "open_workbook"]
 
-ROWS_MAX = 1_048_576  # of a sheet, by Excel's specification
 UNPACKED_BYTES_MAX = 8 * 1024**3  # a full sheet of prompts is about a tenth of it
 RATIO_MAX, RATIO_FROM_BYTES = 400, 256 * 1024**2  # the emptiest of real sheets pack to a hundredth of their size
 LISTED_MAX = 12
