@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.jobs import Artifact, Attempt, Upload
-from batch.ledger.read import EVER_WANTED, IS_NEWEST, JOB_WITH_ATTEMPT, NAMED, WANTED, LedgerReader
+from batch.ledger.read import (
+    AGAIN,
+    EVER_WANTED,
+    FOLLOWING,
+    FRESH,
+    IS_NEWEST,
+    JOB_WITH_ATTEMPT,
+    NAMED,
+    WANTED,
+    LedgerReader,
+)
 from batch.ledger.values import Kept, Missing, OpenJob, Standing, artifact_of, attempt_of, open_job_of, placement_of
 from batch.states import State
 
 __all__ = ["Cancellable", "DueReader"]
 
 # Word for word the conditions of the partial indexes, or SQLite does not use them.
-_FRESH = "job.state = 'planned' AND job.due_at = 0"
-_AGAIN = "(job.state = 'waiting' OR (job.state = 'planned' AND job.due_at > 0))"
-_FOLLOWING = "job.state IN ('submitted', 'completed')"
 _SUBMITTED = "job.state = 'submitted'"
 # The condition of its index, word for word.
 _SOUGHT = "attempt.end_event = 'given_up' AND (attempt.witness IS NULL OR attempt.witness IN ('found', 'paid'))"
@@ -92,7 +99,7 @@ class DueReader(LedgerReader):
         again = self._open_jobs(tried, campaign_id, now=now, limit=limit, except_ids=except_ids)
         if only_ids is not None:
             return again
-        fresh = f"{_FRESH} AND job.id > {int(after_id)} AND {WANTED}"
+        fresh = f"{FRESH} AND job.id > {int(after_id)} AND {WANTED}"
         return again + self._open_jobs(
             fresh, campaign_id, now=now, limit=limit - len(again), except_ids=except_ids, order="job.id"
         )
@@ -107,7 +114,7 @@ class DueReader(LedgerReader):
     ) -> float | None:
         """When the earliest of those that `claimable` gives is due (0.0: now); None where there is none."""
         if only_ids is None and self._open_jobs(
-            f"{_FRESH} AND job.id > {int(after_id)} AND {WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
+            f"{FRESH} AND job.id > {int(after_id)} AND {WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
         ):
             return 0.0
         return self._first_due(f"{self._tried(only_ids)} AND {WANTED}", campaign_id, except_ids)
@@ -115,12 +122,12 @@ class DueReader(LedgerReader):
     def _tried(self, only_ids: frozenset[int] | None) -> str:
         """The condition of jobs that were tried before: all of them, or these alone."""
         if only_ids is None:
-            return _AGAIN
+            return AGAIN
         # A function and not a list: a retry of 20,000 jobs would spend 10 ms on reading the list in every look.
         if self._meant is not only_ids:  # not told anew each time: SQLite refuses that while any answer is half read
             self._db.create_function("is_meant", 1, only_ids.__contains__, deterministic=True)
             self._meant = only_ids
-        return f"{_AGAIN} AND is_meant(job.id)"
+        return f"{AGAIN} AND is_meant(job.id)"
 
     def next_look(
         self,
@@ -142,7 +149,7 @@ class DueReader(LedgerReader):
     def gone(self, campaign_id: int) -> list[float]:
         """Since when, by its own clock, fal has nothing of what was paid for: a time for each such job, the earliest
         first."""
-        query = f"""SELECT job.gone_at FROM job WHERE {_FOLLOWING} AND job.gone_at IS NOT NULL AND {EVER_WANTED}
+        query = f"""SELECT job.gone_at FROM job WHERE {FOLLOWING} AND job.gone_at IS NOT NULL AND {EVER_WANTED}
             ORDER BY job.gone_at"""
         return [float(row[0]) for row in self._db.execute(query, {"campaign": campaign_id})]
 
@@ -336,12 +343,13 @@ class DueReader(LedgerReader):
 
     def endpoints_to_submit(self, campaign_id: int) -> set[str]:
         """The endpoints that have jobs to submit."""
-        query = f"SELECT DISTINCT endpoint FROM job WHERE state IN ('planned', 'waiting') AND {WANTED}"
-        return {row[0] for row in self._db.execute(query, self._names(campaign_id, ()))}
+        queries = [f"SELECT DISTINCT endpoint FROM job WHERE {part} AND {WANTED}" for part in (FRESH, AGAIN)]
+        names = self._names(campaign_id, ())
+        return {row[0] for query in queries for row in self._db.execute(query, names)}
 
     def unsaved_count(self) -> int:
         """How many accepted jobs of the whole ledger have no files yet."""
-        return int(self._db.execute(f"SELECT count(*) FROM job WHERE {_FOLLOWING}").fetchone()[0])
+        return int(self._db.execute(f"SELECT count(*) FROM job WHERE {FOLLOWING}").fetchone()[0])
 
     def mean_file_bytes(self) -> int | None:
         """Of the files saved last; None while there are none."""
@@ -396,5 +404,5 @@ class DueReader(LedgerReader):
 
 
 def _followed(only_submitted: bool, only_cancelling: bool) -> str:
-    where = f"{_SUBMITTED if only_submitted else _FOLLOWING} AND {EVER_WANTED}"
+    where = f"{_SUBMITTED if only_submitted else FOLLOWING} AND {EVER_WANTED}"
     return f"{where} AND {_CANCELLING}" if only_cancelling else where

@@ -200,6 +200,14 @@ ALTER TABLE ledger ADD COLUMN webhook_secret TEXT;    -- what makes the addresse
 ALTER TABLE attempt ADD COLUMN webhook TEXT;          -- where fal was asked to deliver, without the secret
 """
 
+# So that a campaign of a million jobs is counted by indexes alone, and by what is not fetched of it.
+_COUNTING = """
+DROP INDEX attempt_money;
+CREATE INDEX attempt_costs ON attempt (campaign_id, is_settled, cost_micros, is_cost_told);
+CREATE INDEX attempt_given_up ON attempt (campaign_id) WHERE end_event = 'given_up';
+CREATE INDEX job_ended ON job (id) WHERE state IN ('failed', 'cancelled');
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -210,6 +218,7 @@ _MIGRATIONS = (
     ("0007_over_at_fal", _OVER_AT_FAL),
     ("0008_units", _UNITS),
     ("0009_webhooks", _WEBHOOKS),
+    ("0010_counting", _COUNTING),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 
