@@ -15,6 +15,7 @@ video must be there and be the one its row asked for.
 from __future__ import annotations
 
 import argparse
+import os
 import contextlib
 import random
 import sqlite3
@@ -75,6 +76,7 @@ __all__ = ["Night", "drawn", "every_effect", "played"]
 LIVES_MAX = 24
 BAD_LIVES = 5  # what goes wrong goes wrong in the first lives; the later ones must then finish the work
 CALLS_MAX = 40  # of one kind and life that may go wrong
+IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # half of a night is waiting for the disk
 CLOCK_STEPS_S = (-7200.0, -300.0, -20.0, 20.0, 300.0, 7200.0)
 
 WRONG: Mapping[str, Sequence[Act]] = {
@@ -346,7 +348,7 @@ def main() -> int:
         if options.seed is not None:
             print(night, flush=True)
         for crash_before in every_effect(night) if options.every_effect else [None]:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
                 try:
                     ended = played(night, Path(folder), crash_before=crash_before)
                 except BaseException:
@@ -364,7 +366,7 @@ def main() -> int:
 
 def every_effect(night: Night) -> range:
     """The effects of the night's first life where nothing crashes it: one crash before each of them covers it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         world = World(Path(folder), seed=night.seed, runners=night.runners)
         effects = Effects()
         name, shots = next(iter(night.sheets.items()))
