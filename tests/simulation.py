@@ -15,8 +15,8 @@ video must be there and be the one its row asked for.
 from __future__ import annotations
 
 import argparse
-import os
 import contextlib
+import os
 import random
 import sqlite3
 import sys
