@@ -135,9 +135,15 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def load_manifest(path: Path, settings: Settings) -> Manifest:
-    """The manifest at `path`, its head read, as the settings want it read."""
+def load_manifest(path: Path, settings: Settings, *, is_fresh: bool = True) -> Manifest:
+    """The manifest at `path`, its head read, as the settings want it read. A linked sheet is read anew; without
+    `is_fresh` as it was the last time."""
     from batch import manifest
+
+    def follow(link: str) -> manifest.Linked:
+        from batch import linked
+
+        return linked.follow(link, settings, is_fresh=is_fresh)
 
     found = manifest.load(
         path,
@@ -147,6 +153,7 @@ def load_manifest(path: Path, settings: Settings) -> Manifest:
         price_micros=settings.price,
         pinned_dir=settings.pinned,
         sheet=settings.sheet,
+        links=follow,
     )
     is_typed = settings.sources["endpoint"] == OPTIONS["endpoint"].flag
     if is_typed and found.endpoint != settings.endpoint:
@@ -328,7 +335,7 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
     from batch.export import Source, write_sheet
     from batch.save import campaign_folder
 
-    manifest = load_manifest(manifest_path, settings)
+    manifest = load_manifest(manifest_path, settings, is_fresh=False)
     name = "results.tsv" if manifest.delimiter == "\t" else "results.csv"
     place = out or campaign_folder(settings.outputs, manifest.name) / name
     reader = open_reader(settings.state, unpriced_micros=settings.price)
@@ -379,7 +386,7 @@ def gallery(
     from batch.export import gallery as galleries
     from batch.save import campaign_folder, located
 
-    manifest = load_manifest(manifest_path, settings)
+    manifest = load_manifest(manifest_path, settings, is_fresh=False)
     folder = campaign_folder(settings.outputs, manifest.name)
     if out is not None and not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}; make it first")

@@ -65,7 +65,8 @@ class Fetcher:
 
     URLs: https anywhere; http on loopback when `allow_http_loopback`, and to `extra_origins` (`http://host:port`, the
     queue inside the program). `run_blocking` runs file work: `await run_blocking(function, *args)`. A part last written
-    before `trusted_since` (seconds since 1970: when this machine started) is started over.
+    before `trusted_since` (seconds since 1970: when this machine started) is started over. No file may have more than
+    `bytes_max`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Fetcher:
         run_blocking: Callable[..., Awaitable[Any]],
         extra_origins: frozenset[str] = frozenset(),
         trusted_since: float = 0.0,
+        bytes_max: int = FILE_BYTES_MAX,
     ) -> None:
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -89,6 +91,7 @@ class Fetcher:
         self._extra_origins = frozenset(_origin(httpx.URL(url)) for url in extra_origins)
         self._run_blocking = run_blocking
         self._trusted_since = trusted_since
+        self._bytes_max = bytes_max
 
     async def download(self, url: str, part: Path, *, expected_bytes: int | None = None) -> Saved:
         """Brings all the bytes of `url` into `part`, going on where an earlier try left it.
@@ -145,7 +148,7 @@ class Fetcher:
         with anyio.fail_after(OPEN_DEADLINE_S):
             response = await self._opened(url, headers)
         try:
-            begins_at, length = _extent(url, response, start)
+            begins_at, length = _extent(url, response, start, self._bytes_max)
             with disk_trouble(part):
                 file = await self._run_blocking(open, part, "r+b" if begins_at else "wb")
             try:
@@ -209,8 +212,8 @@ class Fetcher:
                     paced_at, paced_from = anyio.current_time(), position
                 elif anyio.current_time() - paced_at > PACE_S:
                     raise TimeoutError(f"less than {PACE_BYTES} bytes came in {PACE_S:.0f} s")
-                if position > FILE_BYTES_MAX:
-                    raise DownloadFailed(f"{_shown(url)}: larger than {FILE_BYTES_MAX} bytes", is_gone=True)
+                if position > self._bytes_max:
+                    raise DownloadFailed(f"{_shown(url)}: larger than {self._bytes_max} bytes", is_gone=True)
                 if len(waiting) >= WRITE_BYTES:
                     await self._write(file, waiting)
         except (httpx.HTTPError, TimeoutError):
@@ -233,7 +236,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
         return await anext(chunks, None)
 
 
-def _extent(url: str, response: httpx.Response, start: int) -> tuple[int, int | None]:
+def _extent(url: str, response: httpx.Response, start: int, bytes_max: int) -> tuple[int, int | None]:
     """Where the body begins in the file, and how long the whole file is, where the server says it."""
     code, headers = response.status_code, response.headers
     if code in (404, 410):  # not 403: a proxy or a limit in between says that too
@@ -254,8 +257,8 @@ def _extent(url: str, response: httpx.Response, start: int) -> tuple[int, int | 
         start = 0  # it ignores Range: all of the file comes again
         stated = headers.get("content-length", "")
         length = int(stated) if stated.isdecimal() and not is_encoded else None
-    if length is not None and length > FILE_BYTES_MAX:
-        raise DownloadFailed(f"{_shown(url)}: {length} bytes are more than {FILE_BYTES_MAX}", is_gone=True)
+    if length is not None and length > bytes_max:
+        raise DownloadFailed(f"{_shown(url)}: {length} bytes are more than {bytes_max}", is_gone=True)
     return start, length
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SHEET_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet", ".csv.
 WORKBOOKS = (".xlsx", ".xlsm")
 ROWS_MAX = 1_048_576  # of a sheet of a workbook, the header among them, by Excel's specification
 
+_LINK = re.compile(r"https?:/", re.IGNORECASE)
 _LESS_KNOWN = (".xlsm", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".yml")
 _INSTEAD = {
     ".xls": "An old Excel workbook: open it and save it as .xlsx or CSV UTF-8.",
@@ -68,6 +70,8 @@ def stem_of(path: Path) -> str:
 
 def check_file(path: Path, suffixes: Sequence[str]) -> None:
     """InputError unless `path` is a file with one of these suffixes."""
+    if _LINK.match(str(path)):
+        raise InputError("a link to a sheet stands in a campaign: write `rows: LINK` into a file such as shots.yaml")
     try:
         path.stat()
     except (OSError, ValueError) as exc:
