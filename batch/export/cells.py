@@ -6,13 +6,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
+from batch.errors import InputError
 from batch.export.result import Kind, Layout, Line, kind_of
+from batch.manifest.sheets import ROWS_MAX
+from batch.manifest.values import CUT_MARK
 
-__all__ = ["LINKS_MAX", "ROWS_MAX", "Cut", "link_of", "plain_number", "result_value", "width_of"]
+__all__ = [
+    "DATE_FORMAT",
+    "LINKS_MAX",
+    "LINK_COLOR",
+    "MONEY_FORMAT",
+    "Cut",
+    "check_size",
+    "link_of",
+    "plain_number",
+    "result_value",
+    "width_of",
+]
 
-ROWS_MAX = 1_048_576  # of a sheet, by Excel's specification, as the two below
-COLUMNS_MAX = 16_384
+MONEY_FORMAT = "0.0000"
+DATE_FORMAT = "yyyy-mm-dd hh:mm:ss"
+LINK_COLOR = "FF0563C1"
+COLUMNS_MAX = 16_384  # of a sheet, by Excel's specification, as the two below
 CELL_CHARS_MAX = 32_767  # UTF-16 code units
 LINKS_MAX = 65_530
 ESCAPE_CHARS = 7  # of `_x000B_`
@@ -64,7 +81,7 @@ class Cut:
         self.count += 1
         if len(self.first) < NOTED_MAX:
             self.first.append(f"{address} {column}")
-        mark = f" … [cut by fal-batch: {len(text):,} characters; all of them are in {address} {column}]"
+        mark = f" … {CUT_MARK}{len(text):,} characters; all of them are in {address} {column}]"
         kept = re.sub(_CONTROL, " ", text[: CELL_CHARS_MAX - len(mark)])
         while _size(kept) + len(mark) > CELL_CHARS_MAX:
             kept = kept[: len(kept) - max(1, (_size(kept) + len(mark) - CELL_CHARS_MAX) // 2)]
@@ -79,6 +96,14 @@ class Cut:
             f"cut at {CELL_CHARS_MAX:,} characters, as many as a cell of a workbook holds: "
             f"{', '.join(self.first)}{more}; .csv, .jsonl and .parquet hold all of them",
         )
+
+
+def check_size(rows: int, columns: int, out: Path) -> None:
+    """InputError where a sheet has no room for so much."""
+    if rows > ROWS_MAX:
+        raise InputError(f"{out}: a sheet of a workbook holds {ROWS_MAX:,} rows; write a .csv or .parquet instead")
+    if columns > COLUMNS_MAX:
+        raise InputError(f"{out}: a sheet of a workbook holds {COLUMNS_MAX:,} columns, not {columns:,}; write a .csv")
 
 
 def plain_number(text: str) -> int | float | None:
@@ -113,7 +138,7 @@ def width_of(column: str, lines: Sequence[Line], layout: Layout) -> float:
     """How wide a column is to be, in characters, by the first lines."""
     plain = re.sub(r"_[0-9]{1,5}$", "", column)
     if column in layout.results:
-        return _WIDTHS.get(column) or _WIDTHS.get(plain) or 24
+        return max(_WIDTHS.get(column) or _WIDTHS.get(plain) or 18, len(column) + 2)
     place = layout.own.index(column)
     longest = max((len(line.own[place]) for line in lines), default=0)
     return min(max(longest + 2, len(column) + 4, OWN_WIDTH_MIN), OWN_WIDTH_MAX)

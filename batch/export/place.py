@@ -19,10 +19,11 @@ from typing import IO, TextIO
 from batch.errors import InputError
 from batch.export.result import RESULT_COLUMNS
 
-__all__ = ["DELIMITERS", "SUFFIXES", "opened_text", "placed", "suffix_of"]
+__all__ = ["DELIMITERS", "SUFFIXES", "WORKBOOKS", "opened_text", "placed", "suffix_of"]
 
 DELIMITERS = ",;\t|"  # what is found in a header without being told
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xlsx", ".jsonl", ".jsonl.gz", ".parquet")
+WORKBOOKS = (".xlsx", ".xlsm")  # the second only as a copy of one that has macros itself
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", *WORKBOOKS, ".jsonl", ".jsonl.gz", ".parquet")
 LINE_CHARS_MAX = 1 << 22
 
 
@@ -91,7 +92,7 @@ def _refuse(out: Path, never: Sequence[Path]) -> None:
 def _is_an_export(path: Path) -> bool:
     """Whether the file is a sheet with result columns, and so nobody's only copy."""
     suffix = suffix_of(path)
-    if suffix == ".xlsx":
+    if suffix in WORKBOOKS:
         return _names_results(path)
     if suffix == ".parquet":
         return _is_parquet_export(path)

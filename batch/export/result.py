@@ -6,6 +6,7 @@ dates, links) is told from the name of a column.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,6 +76,7 @@ _KINDS = {
 _FURTHER = re.compile(r"_[0-9]{1,5}$")  # `result_path_2`, of the second result in a line
 
 
+@functools.lru_cache(maxsize=4096)
 def kind_of(column: str) -> Kind:
     """What the cells of a result column are."""
     return _KINDS.get(column) or _KINDS.get(_FURTHER.sub("", column), Kind.TEXT)

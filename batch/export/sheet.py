@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError
-from batch.export.place import placed, suffix_of
+from batch.export.copied import write_copy
+from batch.export.place import WORKBOOKS, placed, suffix_of
 from batch.export.result import Layout, Result, lines_of
 from batch.export.tables import write_parquet
 from batch.export.text import write_csv, write_jsonl
@@ -27,12 +28,13 @@ SLOTS_MAX = 1_000  # results in one line: as many as a row can have takes
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """The file that the rows stand in, and how to write one like it: its delimiter, its encoding, the sheet of a
-    workbook."""
+    workbook and the names in its first row."""
 
     path: Path
     delimiter: str = ","
     encoding: str = "utf-8"
     sheet: str | None = None
+    header: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +67,12 @@ def write_sheet(
     is told, `axes` the columns among `columns` that a matrix adds. `out` appears only when it is whole.
     """
     suffix = suffix_of(out)
-    origin = source if source is not None and suffix_of(source.path).removesuffix(".gz") in _like(suffix) else None
-    copied = suffix == ".xlsx" and origin is not None and origin.sheet is not None
-    is_wide = is_wide or copied
+    plain = suffix.removesuffix(".gz")
+    origin = source if source is not None and suffix_of(source.path).removesuffix(".gz") == plain else None
+    copied = origin if plain in WORKBOOKS else None
+    if suffix == ".xlsm" and copied is None:
+        raise InputError(f"{out}: only a workbook with macros comes back as one; name a file that ends in .xlsx")
+    is_wide = is_wide or copied is not None
     count = 0
 
     def counted(row: Row) -> Result:
@@ -81,7 +86,9 @@ def write_sheet(
         )
         lines = lines_of(rows(), counted, layout, is_wide=is_wide)
         notes: tuple[str, ...] = ()
-        if suffix == ".xlsx":
+        if copied is not None:
+            written, notes = write_copy(lines, layout, copied.path, copied.sheet or "", copied.header, part, out)
+        elif suffix == ".xlsx":
             written, notes = write_workbook(lines, layout, part, out)
         elif suffix == ".parquet":
             written = write_parquet(lines, layout, part, out, source=None if origin is None else origin.path)
@@ -91,12 +98,6 @@ def write_sheet(
             how = source or Source(path=out)
             written = write_csv(lines, layout, part, out, delimiter=how.delimiter, encoding=how.encoding)
     return Written(path=out, rows=count, lines=written, notes=notes)
-
-
-def _like(suffix: str) -> tuple[str, ...]:
-    """The endings of files that come back as they are in a file with this one."""
-    plain = suffix.removesuffix(".gz")
-    return (".xlsx", ".xlsm") if plain == ".xlsx" else (plain,)
 
 
 def _layout(

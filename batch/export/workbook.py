@@ -12,10 +12,12 @@ from typing import Any
 
 from batch.errors import InputError
 from batch.export.cells import (
-    COLUMNS_MAX,
+    DATE_FORMAT,
+    LINK_COLOR,
     LINKS_MAX,
-    ROWS_MAX,
+    MONEY_FORMAT,
     Cut,
+    check_size,
     link_of,
     plain_number,
     result_value,
@@ -23,13 +25,10 @@ from batch.export.cells import (
 )
 from batch.export.result import Kind, Layout, Line, kind_of
 
-__all__ = ["DATE_FORMAT", "MONEY_FORMAT", "check_size", "write_workbook"]
+__all__ = ["write_workbook"]
 
 LOOKED_AT = 200  # lines that say how wide the columns are to be
-MONEY_FORMAT = "0.0000"
-DATE_FORMAT = "yyyy-mm-dd hh:mm:ss"
 HEADER_FILL, RESULT_FILL = "FFE7E6E6", "FFDDEBF7"
-LINK_COLOR = "FF0563C1"
 
 
 def write_workbook(lines: Iterable[Line], layout: Layout, part: Path, out: Path) -> tuple[int, tuple[str, ...]]:
@@ -62,14 +61,6 @@ def write_workbook(lines: Iterable[Line], layout: Layout, part: Path, out: Path)
         else ()
     )
     return writer.lines, (*writer.cut.notes, *links)
-
-
-def check_size(rows: int, columns: int, out: Path) -> None:
-    """InputError where a sheet has no room for so much."""
-    if rows > ROWS_MAX:
-        raise InputError(f"{out}: a sheet of a workbook holds {ROWS_MAX:,} rows; write a .csv or .parquet instead")
-    if columns > COLUMNS_MAX:
-        raise InputError(f"{out}: a sheet of a workbook holds {COLUMNS_MAX:,} columns, not {columns:,}; write a .csv")
 
 
 class _Writer:

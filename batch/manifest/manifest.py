@@ -14,9 +14,10 @@ from typing import NoReturn
 from batch.jobs import Row
 from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of
 from batch.manifest.head import Head, Links, read_head, variants_of
+from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
-from batch.manifest.sheets import Delimited
+from batch.manifest.sheets import Delimited, Workbook
 
 __all__ = ["Manifest", "load"]
 
@@ -30,7 +31,8 @@ class Manifest:
     that the file states, None where it states none. `unit` is what its rows are (`row`, `picture`), `combinations` how
     many the matrix makes of each, `axes` the columns that it adds to the sheet's own; `notes` is what the user should
     be told though nothing is wrong. `filled` are the fields that the campaign fills by itself, in the endpoint's order,
-    files left out. `delimiter` and `encoding` are how to write a sheet like its own, for the programs that wrote that.
+    files left out. `delimiter` and `encoding` are how to write a sheet like its own, for the programs that wrote that;
+    `sheet` is the title of the one in a workbook, `header` the names in it, earlier results and nameless ones too.
     """
 
     path: Path
@@ -47,6 +49,8 @@ class Manifest:
     filled: tuple[str, ...]
     delimiter: str
     encoding: str
+    sheet: str | None
+    header: tuple[str, ...]
     _head: Head
 
     def rows(self) -> Iterator[Row]:
@@ -111,6 +115,8 @@ def load(
         filled=_filled(head),
         delimiter="," if text is None else text.delimiter,
         encoding=_encoding("utf-8" if text is None else text.text.encoding),
+        sheet=head.sheet.sheet if isinstance(head.sheet, Workbook) else None,
+        header=() if head.sheet is None or isinstance(head.sheet, Pictures) else head.sheet.header,
         _head=head,
     )
 

@@ -24,7 +24,9 @@ from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
 from batch.manifest.sheets import Record
 
-__all__ = ["InputReader", "Target", "Values", "sheet_error", "text_of"]
+__all__ = ["CUT_MARK", "InputReader", "Target", "Values", "sheet_error", "text_of"]
+
+CUT_MARK = "[cut by fal-batch: "  # ends, with the rest of it, a cell that was too long for a workbook
 
 CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 100
@@ -409,7 +411,10 @@ def _place(problem: Problem, at: Place) -> str:
 
 
 def sheet_error(cell: object) -> str | None:
-    """What is wrong with a cell that holds a spreadsheet program's error: nobody means it to be sent. Else None."""
+    """What is wrong with a cell that holds a spreadsheet program's error, or what an export has cut: nobody means it to
+    be sent. Else None."""
+    if isinstance(cell, str) and cell.endswith("]") and CUT_MARK in cell:
+        return f"was cut by an export ({cell[cell.rindex(CUT_MARK) + len(CUT_MARK) : -1]}); a .csv holds it whole"
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("#", "E"):
         return None
     text = cell.strip()

@@ -28,7 +28,7 @@ from batch.manifest.report import Report
 from batch.manifest.sheets.marks import Marks, marks_of
 from batch.manifest.sheets.record import TOP_ROWS, Record, check_unnamed, column_name, moment_text
 
-__all__ = ["Workbook", "open_workbook"]
+__all__ = ["Workbook", "letters", "open_workbook"]
 
 UNPACKED_BYTES_MAX = 8 * 1024**3  # a full sheet of prompts is about a tenth of it
 RATIO_MAX, RATIO_FROM_BYTES = 400, 256 * 1024**2  # the emptiest of real sheets pack to a hundredth of their size
