@@ -221,8 +221,10 @@ class InputReader:
             if cell is None or cell == "":
                 continue  # an empty cell is a field that is not set
             if isinstance(cell, str) and read.root not in spoiled:
-                # The usual cell: text that begins like no error and no blank, or one that was read before.
-                value = cell if read.is_text and cell[0].isalnum() and cell[0] != "E" else _UNREAD
+                # The usual cell: text that begins like no error and no blank and ends like none that was cut; or one
+                # that was read before.
+                is_plain = read.is_text and cell[0].isalnum() and cell[0] != "E" and cell[-1] != "]"
+                value = cell if is_plain else _UNREAD
                 if read.known is not None:
                     value = read.known.get(cell, _UNREAD)
                 if value is not _UNREAD:
