@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -105,6 +105,25 @@ class Prices:
         if self._settings.price is not None:
             return None
         return self._listed.get(endpoint_id) or endpoints.built_in_price(endpoint_id)
+
+    def told(self) -> dict[str, str]:
+        """What fal's list told of each endpoint that it was asked about, and under "" why it told nothing."""
+        return {"": self._silence or "", **{name: self._told_of(name) for name in sorted(self._asked)}}
+
+    def are_as_told(self, before: Mapping[str, str], endpoint_ids: Iterable[str]) -> bool:
+        """Whether the price list says of these endpoints what it said to an earlier command; it is asked first."""
+        if before.get("") != (self._silence or ""):
+            return False
+        wanted = sorted(set(endpoint_ids) - self._asked)
+        if self._silence is None and wanted:
+            self._ask(wanted)
+            if self._silence is not None or any(before.get(name) != self._told_of(name) for name in wanted):
+                return False
+        return True
+
+    def _told_of(self, endpoint_id: str) -> str:
+        listed = self._listed.get(endpoint_id)
+        return self._unusable.get(endpoint_id, "") if listed is None else f"{listed.usd} {listed.unit}"
 
     def basis(self, endpoint_id: str) -> PriceBasis:
         """Where the price of one endpoint comes from, fal's list asked first."""

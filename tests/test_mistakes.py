@@ -18,6 +18,7 @@ from batch.errors import InputError, ManifestError
 from batch.manifest import KINDS
 from batch.manifest.files import FileCell, Files
 from batch.manifest.report import ISSUES_KEPT_MAX
+from batch.manifest.same import Looked
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 URL = "https://example.com/cat.png"
@@ -288,7 +289,7 @@ def test_what_the_endpoint_takes_decides_whether_a_picture_we_cannot_read_is_goo
     assert field is not None
     assert endpoint.image_limits is not None
     limits = dataclasses.replace(endpoint.image_limits, media_types=("image/heic", "image/avif"))
-    files = Files(dataclasses.replace(endpoint, image_limits=limits))
+    files = Files(dataclasses.replace(endpoint, image_limits=limits), Looked())
     for name, size in (("phone.heic", None), ("new.avif", (400, 400))):
         cell = files.read(field, name, (folder,))
         assert isinstance(cell, FileCell)

@@ -180,3 +180,5 @@ def test_a_plan_that_writes_nothing_says_the_same_as_planning_it(tmp_path: Path,
             for _ in range(rng.randrange(3)):
                 if ledger.claimable(campaign_id, now=1e12, limit=1):
                     bring_to(ledger, campaign_id, rng.choice(list(State)))
+            with ledger.planning_again(campaign_id, cap_micros=cap) as unread:
+                assert unread == compared(tmp_path, rows, name, cap)

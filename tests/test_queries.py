@@ -57,6 +57,8 @@ OF_A_CAMPAIGN: dict[str, Ask] = {
     "states_of": lambda ledger: ledger.states_of([1, 2]),
     "prices_of": lambda ledger: ledger.prices_of([1, 2]),
     "plan": lambda ledger: ledger.plan(CID, [make_row("a"), make_row("z", position=2)]),
+    "planned again": lambda ledger: ledger.planned_again(CID, cap_micros=500),
+    "last_basis": lambda ledger: ledger.last_basis(CID),
     "looked_at_afresh": lambda ledger: ledger.looked_at_afresh(CID),
     "doubt_what_a_crash_left": lambda ledger: ledger.doubt_what_a_crash_left(),
     "cancel_asked": lambda ledger: ledger.cancel_asked([1, 2], CID),

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from batch import budget
 from batch.errors import Blocked, InputError
@@ -25,6 +26,7 @@ from batch.ledger.values import (
     Placement,
     Planned,
     RowResult,
+    Superseded,
     attempt_of,
     job_line_of,
     judged_of,
@@ -229,6 +231,51 @@ class LedgerReader:
             to_submit=count,
             to_submit_by_endpoint=by_endpoint,
             superseded=superseded_of({State(state): n for state, n in superseded}),
+            affordable=count if cap_micros is None else self.affordable(campaign_id, cap_micros),
+            estimate_micros=sum(group["price"] or 0 for group in to_submit),
+            price_min_micros=min((g["cheapest"] for g in to_submit if g["cheapest"] is not None), default=None),
+            price_max_micros=max((g["dearest"] for g in to_submit if g["dearest"] is not None), default=None),
+            unpriced=sum(group["unpriced"] for group in to_submit),
+        )
+
+    def last_basis(self, campaign_id: int) -> dict[str, Any] | None:
+        """What the newest reading was made of; None where that is not known, or where another campaign was planned
+        since, which may have priced the same jobs otherwise."""
+        query = """SELECT basis FROM reading JOIN campaign ON campaign.id = reading.campaign_id
+            WHERE campaign.id = ? AND reading.number = campaign.reading
+            AND reading.id = (SELECT max(id) FROM reading)"""
+        found = self._db.execute(query, (campaign_id,)).fetchone()
+        return None if found is None or found[0] is None else dict(json.loads(found[0]))
+
+    def planned_again(self, campaign_id: int, *, cap_micros: int | None) -> Planned:
+        """What the newest reading comes to when the manifest still says the same: nothing is new, changed or
+        superseded."""
+        query = "SELECT sheet_rows, jobs FROM reading WHERE campaign_id = ?"
+        sheet_rows, jobs = self._db.execute(query, (campaign_id,)).fetchone()
+        groups = [group for group in self._not_fetched(campaign_id) if group["jobs"]]
+        by_state: dict[State, int] = {}
+        by_endpoint: dict[str, int] = {}
+        to_submit = [group for group in groups if State(group["state"]) in TO_SUBMIT]
+        for group in groups:
+            state = State(group["state"])
+            by_state[state] = by_state.get(state, 0) + group["jobs"]
+        for group in to_submit:
+            by_endpoint[group["endpoint"]] = by_endpoint.get(group["endpoint"], 0) + group["jobs"]
+        count = sum(by_endpoint.values())
+        return Planned(
+            sheet_rows=sheet_rows,
+            rows=self._count_of_rows(campaign_id),
+            jobs=jobs,
+            new=0,
+            changed=0,
+            done=jobs - sum(by_state.values()),
+            under_way=sum(n for state, n in by_state.items() if state not in TO_SUBMIT | FINAL),
+            failed=by_state.get(State.FAILED, 0),
+            cancelled=by_state.get(State.CANCELLED, 0),
+            elsewhere=0,
+            to_submit=count,
+            to_submit_by_endpoint=by_endpoint,
+            superseded=Superseded(),
             affordable=count if cap_micros is None else self.affordable(campaign_id, cap_micros),
             estimate_micros=sum(group["price"] or 0 for group in to_submit),
             price_min_micros=min((g["cheapest"] for g in to_submit if g["cheapest"] is not None), default=None),

@@ -208,6 +208,17 @@ CREATE INDEX attempt_given_up ON attempt (campaign_id) WHERE end_event = 'given_
 CREATE INDEX job_ended ON job (id) WHERE state IN ('failed', 'cancelled');
 """
 
+_READINGS = """
+CREATE TABLE reading (                  -- the newest of each campaign, numbered in the order they were taken over
+  id INTEGER PRIMARY KEY,
+  campaign_id INTEGER NOT NULL UNIQUE REFERENCES campaign (id),
+  number INTEGER NOT NULL,
+  basis TEXT CHECK (basis IS NULL OR json_valid(basis)),  -- what it was made of: the same again need not be read
+  sheet_rows INTEGER NOT NULL,
+  jobs INTEGER NOT NULL
+);
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -219,6 +230,7 @@ _MIGRATIONS = (
     ("0008_units", _UNITS),
     ("0009_webhooks", _WEBHOOKS),
     ("0010_counting", _COUNTING),
+    ("0011_readings", _READINGS),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

@@ -120,10 +120,18 @@ class Ledger(Steps):
             return planned
 
     @contextmanager
-    def planning(self, campaign_id: int, rows: Iterable[Row], *, cap_micros: int | None = None) -> Iterator[Planned]:
+    def planning(
+        self,
+        campaign_id: int,
+        rows: Iterable[Row],
+        *,
+        cap_micros: int | None = None,
+        basis: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    ) -> Iterator[Planned]:
         """A reading of the manifest, taken over when the body ends well, as if never read when it raises.
 
         Jobs already known keep their state; rows of an older reading stay, unwanted from now on. The body may only ask.
+        `basis` is asked behind the last row for what the reading was made of, which `last_basis` gives back.
         """
         before = self.newest()
         reading = self.reading(campaign_id) + 1
@@ -135,10 +143,30 @@ class Ledger(Steps):
                     self._plan_chunk(campaign_id, reading, chunk)
                 self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
                 self._drop_wishes_of_others(campaign_id, reading)
-                yield self.planned(campaign_id, before=before, cap_micros=cap_micros)
+                planned = self.planned(campaign_id, before=before, cap_micros=cap_micros)
+                self._note_reading(campaign_id, reading, planned, basis())
+                yield planned
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+    @contextmanager
+    def planning_again(self, campaign_id: int, *, cap_micros: int | None = None) -> Iterator[Planned]:
+        """As `planning` the very rows of the newest reading, of which the caller knows that the manifest still has
+        them: `last_basis` has told what it was made of."""
+        with self._transaction():
+            self._drop_wishes_of_others(campaign_id, self.reading(campaign_id))
+            yield self.planned_again(campaign_id, cap_micros=cap_micros)
+
+    def _note_reading(self, campaign_id: int, number: int, planned: Planned, basis: Mapping[str, Any] | None) -> None:
+        newest = self._db.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0]
+        self._db.execute("DELETE FROM reading WHERE campaign_id = ?", (campaign_id,))
+        told = None if basis is None else json.dumps(basis, ensure_ascii=False)
+        self._db.execute(
+            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, jobs)
+            VALUES (?, ?, ?, ?, ?, ?)""",
+            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.jobs),
+        )
 
     def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:
         at = self._clock()

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from batch.endpoints import Endpoint, Field, Problem, check_image, check_size, shown
 from batch.jobs import LocalFile, local_file_mark
+from batch.manifest.same import Looked
 
 __all__ = ["FileCell", "Files"]
 
@@ -59,8 +60,9 @@ class FileCell:
 class Files:
     """Reads the file cells of one endpoint, remembering what it has already seen."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, looked: Looked) -> None:
         self._endpoint = endpoint
+        self._looked = looked
         self._hints = 0
         self._seen: dict[tuple[str, Field, Sequence[Path]], FileCell | Problem] = {}
 
@@ -79,6 +81,8 @@ class Files:
     def _url_or_path(self, field: Field, text: str, folders: tuple[Path, ...]) -> FileCell | Problem:
         scheme = _SCHEME.match(text)
         if field.is_loose and _is_no_file(text, scheme, folders):
+            if scheme is None:  # a file of that name, made later, would be meant
+                self._note(text, folders)
             return FileCell(text)
         if scheme is None:
             return self._path(field, text, folders)
@@ -99,9 +103,11 @@ class Files:
         try:
             tried = [folder / Path(text).expanduser() for folder in folders]
             slashed = _with_slashes(text, folders)
+            for path in (*tried, *slashed):
+                self._looked.at_file(path)
             path = next((path for path in (*tried, *slashed) if path.exists()), tried[0])
             if not path.exists():
-                hint = _odd_path(text) or self._looked(text, slashed or tried)
+                hint = _odd_path(text) or self._looked_for(text, slashed or tried)
                 return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}")
             if path.is_dir():
                 return _problem(field, text, "file_missing", f"{shown(text)} is a folder; name one file in it")
@@ -112,7 +118,14 @@ class Files:
             reason = getattr(exc, "strerror", None) or str(exc)
             return _problem(field, text, "file_missing", f"{shown(text)} cannot be read: {reason}")
 
-    def _looked(self, text: str, tried: Sequence[Path]) -> str:
+    def _note(self, text: str, folders: Sequence[Path]) -> None:
+        try:
+            for folder in folders:
+                self._looked.at_file(folder / Path(text).expanduser())
+        except (OSError, ValueError, RuntimeError):
+            pass  # no name that a file could have
+
+    def _looked_for(self, text: str, tried: Sequence[Path]) -> str:
         places = " and ".join(dict.fromkeys(str(path.absolute()) for path in tried))
         return f"{self._hint(text, tried)}; looked for {places}"
 

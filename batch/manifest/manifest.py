@@ -6,10 +6,11 @@ gives the same rows and the same job keys, always.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from batch.jobs import Row
 from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of
@@ -17,6 +18,7 @@ from batch.manifest.head import Head, Links, read_head, variants_of
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
+from batch.manifest.same import Looked, digest_of, is_as_looked
 from batch.manifest.sheets import Delimited, Workbook
 
 __all__ = ["Manifest", "load"]
@@ -52,6 +54,8 @@ class Manifest:
     sheet: str | None
     header: tuple[str, ...]
     _head: Head
+    _how: object
+    _looked: Looked
 
     def rows(self) -> Iterator[Row]:
         """The rows with their jobs, read from the file as they are asked for.
@@ -59,7 +63,26 @@ class Manifest:
         With the first issue no more rows come, but reading goes on to the end, and then ManifestError tells all of
         them: a caller that uses rows before the end must be able to take that back.
         """
-        return Reading(self._head, Report(self.path.name)).rows()
+        return Reading(self._head, Report(self.path.name), self._looked).rows()
+
+    def digest(self) -> str | None:
+        """A hash of the manifest's own bytes and of how they are to be read: asked for before its rows are read, for
+        `basis` and `is_as_read`. None where that cannot be told."""
+        if self._head.plan.pattern:
+            return None  # what a pattern matches is known by looking
+        return digest_of(self.sources, self._how)
+
+    def basis(self, digest: str | None) -> dict[str, Any] | None:
+        """What the rows, all of them read now, depend on, as JSON; None where that cannot be told, or where the
+        manifest was changed since `digest`."""
+        looked = self._looked.told()
+        if digest is None or looked is None or digest != self.digest():
+            return None
+        return {"digest": digest, **looked}
+
+    def is_as_read(self, basis: Mapping[str, Any], digest: str | None) -> bool:
+        """Whether reading the rows would give what it gave when `basis` was told."""
+        return digest is not None and basis["digest"] == digest and is_as_looked(basis, self._head.pinned_dir)
 
 
 def load(
@@ -72,14 +95,15 @@ def load(
     pinned_dir: Path | None = None,
     sheet: str | None = None,
     links: Links | None = None,
+    now: Callable[[], float] = time.time,
 ) -> Manifest:
     """The manifest at `path`, its head read: the campaign file, and the header of the sheet.
 
     `endpoint` serves where the manifest names none, `campaign` is a name to use in place of its own, `carry` adds
     columns that are the user's own, `price_micros` is the price of every job, where the user says one. `sheet`
-    names one sheet of a workbook, `links` follows a link to a shared one. InputError when the head cannot be used. A
-    mistake in a campaign's own keys is a ManifestError that tells those of the rows too;
-    what is wrong with the header or a row alone is told by `rows()`.
+    names one sheet of a workbook, `links` follows a link to a shared one, `now` is the clock of the file system.
+    InputError when the head cannot be used. A mistake in a campaign's own keys is a ManifestError that tells those of
+    the rows too; what is wrong with the header or a row alone is told by `rows()`.
     """
     report = Report(path.name)
     head = read_head(
@@ -118,6 +142,8 @@ def load(
         sheet=head.sheet.sheet if isinstance(head.sheet, Workbook) else None,
         header=() if head.sheet is None or isinstance(head.sheet, Pictures) else head.sheet.header,
         _head=head,
+        _how=[head.name, endpoint, sorted(head.claims), price_micros, sheet, [str(f.absolute()) for f in head.folders]],
+        _looked=Looked(now),
     )
 
 
@@ -164,7 +190,7 @@ def _encoding(read: str) -> str:
 
 def _tell_all(head: Head, report: Report) -> NoReturn:
     """ManifestError with the campaign's mistakes and those of its rows, as far as these can be read."""
-    reading = Reading(head, report)
+    reading = Reading(head, report, Looked())
     if head.plan.has_rows:
         for _ in reading.rows():
             raise AssertionError("no row comes after an issue")

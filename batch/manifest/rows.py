@@ -20,6 +20,7 @@ from batch.manifest.names import Template, TemplateError, one_name, row_hash, wi
 from batch.manifest.parts import value_at
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
+from batch.manifest.same import Looked
 from batch.manifest.sheets import Delimited, Record
 from batch.manifest.values import InputReader, Target, Values, sheet_error, text_of
 from batch.manifest.variants import Variant
@@ -36,9 +37,9 @@ _ID = Template.parse("{id}")  # how a file is called where nothing says otherwis
 
 
 class Reading:
-    """One pass over a manifest; what is wrong goes to the report."""
+    """One pass over a manifest; what is wrong goes to the report, what it depends on to `looked`."""
 
-    def __init__(self, head: Head, report: Report) -> None:
+    def __init__(self, head: Head, report: Report, looked: Looked) -> None:
         self._head = head
         self._plan = head.plan
         self._main = head.models[0].id if head.models else ""  # what rows without an own endpoint run on
@@ -61,6 +62,7 @@ class Reading:
             is_delimited=isinstance(head.sheet, Delimited),
             spoiled=self._variants.spoiled,
             report=self._report,
+            looked=looked,
         )
         axes = {axis.name: {str(entry.value) for entry in axis.values} for axis in self._plan.matrix}
         self._unknown_models = axes.get("endpoint", set()) - {model.id for model in head.models}

@@ -22,6 +22,7 @@ from batch.manifest.files import Files
 from batch.manifest.parts import Path as Place
 from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
+from batch.manifest.same import Looked
 from batch.manifest.sheets import Record
 
 __all__ = ["CUT_MARK", "InputReader", "Target", "Values", "sheet_error", "text_of"]
@@ -101,11 +102,13 @@ class InputReader:
         is_delimited: bool,
         spoiled: frozenset[str],
         report: Report,
+        looked: Looked,
     ) -> None:
         self._plan, self._header, self._models, self._pinned_dir = plan, header, models, pinned_dir
         self._are_models_known = are_models_known
         self._spoiled = spoiled
         self._report = report
+        self._looked = looked
         self._is_delimited = is_delimited
         self._folder = plan.path.parent
         self._folders = tuple(folders)
@@ -125,10 +128,11 @@ class InputReader:
 
     def check_defaults(self, endpoint: Endpoint) -> None:
         """Report what is wrong with the defaults alone, where no rows can be read."""
-        self._defaults(endpoint, Files(endpoint))
+        self._defaults(endpoint, Files(endpoint, self._looked))
 
     def _made_target(self, endpoint: Endpoint) -> Target:
-        files = Files(endpoint)
+        files = Files(endpoint, self._looked)
+        self._looked.at_endpoint(endpoint)
         defaults, named = self._defaults(endpoint, files)
         named |= {field.name for field in endpoint.fields} if self._plan.is_loose else self._spoiled
         lines = {name: self._plan.place(entry.line) for name, entry in self._plan.columns.items()}
