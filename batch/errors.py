@@ -24,6 +24,7 @@ __all__ = [
     "Action",
     "Blocked",
     "CallFailed",
+    "Declined",
     "DownloadFailed",
     "FalBatchError",
     "InputError",
@@ -152,6 +153,10 @@ class Blocked(FalBatchError):
 
 class LedgerBusy(Blocked):
     """Another fal-batch holds the ledger."""
+
+
+class Declined(Exception):
+    """The user did not want to spend it. Nothing was submitted."""
 
 
 class LedgerFault(FalBatchError):

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from batch import budget, line
-from batch.errors import InputError
+from batch.errors import Declined, InputError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
 from batch.pricing import PriceBasis, Prices
 from batch.reconcile import proof_due_at
@@ -26,6 +26,7 @@ from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifes
 if TYPE_CHECKING:
     from batch.jobs import Attempt
     from batch.local import FaultPlan
+    from batch.manifest import Manifest
     from batch.scheduler import Ending
 
 __all__ = [
@@ -52,10 +53,6 @@ class Progress(line.Progress, Protocol):
     """Who is told how a run goes, and may ask what a job is called."""
 
     def opened(self, job_line: Callable[[int], JobLine]) -> None: ...
-
-
-class Declined(Exception):
-    """The user did not want to spend it. Nothing was submitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +149,8 @@ def run(
         campaign_id = ledger.campaign(manifest.name, manifest_path)
         if again is not None:
             ledger.doubt_what_a_crash_left()
-        rows = prices.priced(manifest.rows(), ledger, campaign_id, is_retry=again is not None)
         bases: tuple[PriceBasis, ...] = ()
-        with ledger.planning(campaign_id, rows, cap_micros=cap) as planned:
+        with _planning(manifest, prices, ledger, campaign_id, cap, again) as planned:
             wanted = _wanted(ledger, campaign_id, planned, cap, again)
             has_work = _has_work(settings, ledger, campaign_id, wanted)
             if has_work:
@@ -326,6 +322,29 @@ def _held(settings: Settings, command: str) -> Iterator[Ledger]:
         unpriced_micros=settings.price,
     ) as ledger:
         yield ledger
+
+
+@contextmanager
+def _planning(
+    manifest: Manifest, prices: Prices, ledger: Ledger, campaign_id: int, cap: int | None, again: Again | None
+) -> Iterator[Planned]:
+    """The manifest taken over as `Ledger.planning` does; it is read only where its rows may not be those of the last
+    reading any more."""
+    digest = manifest.digest()
+    known = ledger.last_basis(campaign_id) if again is None else None
+    is_same = known is not None and manifest.is_as_read(known, digest)
+    if known and is_same and prices.are_as_told(known["prices"], ledger.endpoints_to_submit(campaign_id)):
+        with ledger.planning_again(campaign_id, cap_micros=cap) as planned:
+            yield planned
+        return
+
+    def basis() -> dict[str, Any] | None:
+        told = manifest.basis(digest)
+        return None if told is None else {**told, "prices": prices.told()}
+
+    rows = prices.priced(manifest.rows(), ledger, campaign_id, is_retry=again is not None)
+    with ledger.planning(campaign_id, rows, cap_micros=cap, basis=basis) as planned:
+        yield planned
 
 
 def _is_interrupted(ending: Ending | None) -> bool:

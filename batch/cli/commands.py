@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batch import __version__, doctor, run, views
-from batch.cli import documents, words
+from batch import __version__
 from batch.cli.options import HOW, READS, WHERE, options
-from batch.cli.progress import Quiet, Steps, progress_for
-from batch.errors import Blocked, FalBatchError, InputError, LedgerFault, ManifestError
-from batch.ledger import JobLine
+from batch.errors import Blocked, Declined, FalBatchError, InputError, LedgerFault, ManifestError
 from batch.settings import Settings, load_settings
 from batch.states import State
 
 if TYPE_CHECKING:
+    from batch import run, views
+    from batch.ledger import JobLine
     from batch.local import FaultPlan
 
 __all__ = ["cli", "entry", "main"]
@@ -76,6 +75,7 @@ def init_command(where: Path, as_workbook: bool, images: Path | None, **flags: A
     picture, its prompt left to fill in. Nothing that is there already is replaced.
     """
     from batch import init
+    from batch.cli import documents, words
 
     settings = _settings(flags)
     made = init.start(
@@ -131,6 +131,8 @@ def retry_command(
 
     With ROW_IDs only those rows, each by its id or by a file name of its own. A new attempt is paid for like any other.
     """
+    from batch import run, views
+
     if not dry_run:
         return _run(manifest, flags, run.Again(row_ids=row_ids, cause=cause, in_doubt=in_doubt))
     states = {State.IN_DOUBT} if in_doubt else {State.FAILED, State.CANCELLED}
@@ -184,6 +186,8 @@ def jobs_command(
 
     It shows the sheet as the last run read it. With ROW_IDs only those rows.
     """
+    from batch import views
+
     settings = _settings(flags)
     wanted = [State(state) for state in states]
     found = views.jobs(manifest, settings, states=wanted, causes=causes, row_ids=row_ids, superseded=superseded)
@@ -204,6 +208,10 @@ def cancel_command(manifest: Path, row_ids: tuple[str, ...], shared: bool, dry_r
     With ROW_IDs only those rows. A job that fal is working on already may still finish, and be paid for: then it is
     saved like any other. What is not submitted yet is not touched. A run at work has to be stopped first (Ctrl-C).
     """
+    from batch import run, views
+    from batch.cli import documents, words
+    from batch.cli.progress import progress_for
+
     settings = _settings(flags)
     if dry_run:
         meant = [views.jobs(manifest, settings, states={State.SUBMITTED}, row_ids=row_ids)]
@@ -229,6 +237,10 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
     `run` does it by itself. What was taken is found, what was not is proved as soon as that can be; the table says
     which. Exit code 5 when something is still in doubt.
     """
+    from batch import run
+    from batch.cli import documents, words
+    from batch.cli.progress import Quiet, progress_for
+
     settings = _settings(flags)
     progress = progress_for(settings, is_terminal=False) if settings.wait else Quiet()
     found = run.reconcile(manifest, settings, command=_command(), progress=progress)
@@ -251,6 +263,9 @@ def export_command(manifest: Path, out: Path | None, wide: bool, **flags: Any) -
     .gz). Without OUT: results.csv among the campaign's files. Also while a run goes on. What comes out beside the sheet
     can go in again.
     """
+    from batch import views
+    from batch.cli import documents, words
+
     settings = _settings(flags)
     exported = views.export(manifest, out, settings, is_wide=wide)
     if settings.json:
@@ -273,6 +288,10 @@ def gallery_command(manifest: Path, out_dir: Path | None, **flags: Any) -> int:
     takes. Without OUT_DIR it goes among the campaign's files and points at them; with it into that folder, the files
     beside it (hard links where possible), to be moved or sent. Typed again, only what is new is made.
     """
+    from batch import views
+    from batch.cli import documents, words
+    from batch.cli.progress import Steps
+
     settings = _settings(flags)
     progress = Steps("posters", is_shown=sys.stderr.isatty() and not settings.quiet)
     made = views.gallery(manifest, out_dir, settings, progress=progress)
@@ -343,6 +362,8 @@ def serve_command(port: int, runners: int, state: Path | None, faults: str | Non
     With --faults it prints the plan first. GET /local/faults tells what has struck so far, PUT /local/faults takes
     another plan (an empty one ends it all), GET /local/accepted counts the submits it took.
     """
+    from batch import run
+
     settings = _settings({})
     folder = state or settings.state / "queue"
 
@@ -382,6 +403,9 @@ def doctor_command(**flags: Any) -> int:
     A line for each thing: ok, a note worth knowing, or a trouble that keeps a run from its work (exit code 4), with
     what was found and what to do. Also while a run goes on. With --local, fal is left out.
     """
+    from batch import doctor
+    from batch.cli import documents, words
+
     settings = _settings(flags)
     findings = doctor.examine(settings)
     if settings.json:
@@ -429,7 +453,7 @@ def main() -> NoReturn:
         code = EXIT_INTERRUPTED
     except SystemExit:  # click's word for a broken pipe: whoever read us has seen enough
         code = 0
-    except run.Declined:
+    except Declined:
         _say("not started: nothing was submitted")
         code = EXIT_STOPPED
     except FalBatchError as exc:
@@ -455,6 +479,9 @@ def entry() -> NoReturn:
 
 
 def _plan(manifest: Path, settings: Settings, requests: int) -> int:
+    from batch import views
+    from batch.cli import documents, words
+
     quote = views.plan(manifest, settings, requests=requests)
     if settings.json:
         _print_json(documents.plan_of(quote))
@@ -464,6 +491,10 @@ def _plan(manifest: Path, settings: Settings, requests: int) -> int:
 
 
 def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> int:
+    from batch import run
+    from batch.cli import documents, words
+    from batch.cli.progress import progress_for
+
     settings = _settings(flags)
     progress = progress_for(settings, is_terminal=sys.stderr.isatty())
 
@@ -485,6 +516,9 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
 
 
 def _status(manifest: Path | None, settings: Settings) -> int:
+    from batch import views
+    from batch.cli import documents, words
+
     reports = views.status(manifest, settings)
     if settings.json:
         _print_json([documents.status_of(report) for report in reports])
@@ -503,6 +537,8 @@ def _rehearsal_hint(settings: Settings) -> str:
 
 def _list(found: Iterable[JobLine], settings: Settings) -> int:
     """A table a person reads, or a JSON array, written as it is read: a million rows need no memory."""
+    from batch.cli import documents, words
+
     count = 0
     for count, line in enumerate(found, start=1):
         if settings.json:
@@ -521,6 +557,8 @@ def _list(found: Iterable[JobLine], settings: Settings) -> int:
 
 
 def _show_settings(settings: Settings) -> int:
+    from batch.cli import documents
+
     lines = documents.settings_of(settings)
     if settings.json:
         _print_json(lines)
@@ -542,6 +580,8 @@ def _fault(exc: Exception) -> int:
 
 
 def _failed(exc: FalBatchError) -> int:
+    from batch.cli import documents, words
+
     code = EXIT_INPUT if isinstance(exc, InputError) else EXIT_STOPPED if isinstance(exc, Blocked) else EXIT_FAULT
     if "--json" in sys.argv or _Printed.as_json:
         _print_json(documents.error_of(exc, code))
