@@ -23,6 +23,7 @@ from batch import manifest
 from batch.errors import InputError, ManifestError
 from batch.jobs import Row
 from batch.manifest.sheets import open_sheet
+from batch.manifest.sheets.marks import KEPT_MAX, column_index
 from batch.manifest.sheets.workbook import letters
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -364,6 +365,29 @@ def test_a_formula_that_was_never_calculated_is_a_mistake(folder: Path) -> None:
     assert issues_of(path) == [f"shots.xlsx Shots!B3 prompt: {message}", f"shots.xlsx Shots!D3 duration: {message}"]
 
 
+def test_a_truth_that_a_program_wrote_as_a_formula_needs_no_calculation(folder: Path) -> None:
+    """LibreOffice writes TRUE() for it, and a script that saves the workbook again drops the value."""
+
+    def fill(sheet: Worksheet) -> None:
+        sheet.append(["prompt", "image_url", "camera_fixed"])
+        sheet.append(["x", URL, "=TRUE()"])
+        sheet.append(["x", URL, "=FALSE()"])
+
+    rows = rows_of(book(folder / "shots.xlsx", fill))
+    assert [row.job.input["camera_fixed"] for row in rows] == [True, False]
+
+
+def test_formulas_in_the_columns_of_an_earlier_export_are_nobodys_business(folder: Path) -> None:
+    def fill(sheet: Worksheet) -> None:
+        sheet.append(["prompt", "image_url", "duration", "result_path"])
+        for _ in range(KEPT_MAX + 1):
+            sheet.append(["x", URL, 5, '=HYPERLINK("a.mp4")'])
+        sheet.append(["x", URL, "=2+3", '=HYPERLINK("a.mp4")'])
+
+    (issue,) = issues_of(book(folder / "shots.xlsx", fill))
+    assert issue.startswith(f"shots.xlsx Shots!C{KEPT_MAX + 3} duration: holds a formula that was never calculated")
+
+
 @pytest.mark.parametrize("error", ["#REF!", "#N/A"])
 def test_an_error_in_a_cell_is_a_mistake_there(folder: Path, error: str) -> None:
     path = shots(folder, lambda sheet: sheet.append(["a", "=A9", URL, 5]))
@@ -476,7 +500,7 @@ def test_a_blank_first_row_of_a_workbook_names_the_other_sheets(folder: Path) ->
     ("index", "name"), [(0, "A"), (25, "Z"), (26, "AA"), (701, "ZZ"), (702, "AAA"), (16_383, "XFD")]
 )
 def test_columns_have_the_letters_of_the_program(index: int, name: str) -> None:
-    assert letters(index) == name
+    assert (letters(index), column_index(f"{name}17")) == (name, index)
 
 
 # JSON lines.

@@ -72,7 +72,7 @@ class Workbook:
 
     def records(self, report: Report) -> Iterator[Record]:
         """The rows below the header, blank ones left out but counted."""
-        width, uncalculated = len(self.header), self.marks.uncalculated
+        width, uncalculated, truths = len(self.header), self.marks.uncalculated, self.marks.truths
         empty = [""] * width
         has_unnamed = "" in self.header
         with _reading(self.path), _opened(self.path, self.sheet) as sheet:
@@ -82,6 +82,8 @@ class Workbook:
                 if number in uncalculated and self._is_uncalculated(number, report):
                     continue
                 cells = list(map(text_of, row))
+                for index, text in truths.get(number, ()):
+                    cells[index] = text
                 if not any(cell and not cell.isspace() for cell in cells):
                     continue
                 if has_unnamed or any(cells[width:]):
@@ -91,14 +93,13 @@ class Workbook:
     def _is_uncalculated(self, number: int, report: Report) -> bool:
         """Report the formulas of a row that no program has calculated."""
         found = False
-        for cell in self.marks.uncalculated[number]:
-            index = _index(cell)
+        for index in self.marks.uncalculated[number]:
             name = self.header[index] if index < len(self.header) else ""
             if name.startswith("result_"):
                 continue
             found = True
             message = "holds a formula that was never calculated; open the workbook in the program and save it there"
-            report.add(f"{self.name} {self.sheet}!{cell}", name, message, "uncalculated")
+            report.add(self.address(number, index), name, message, "uncalculated")
         return found
 
 
@@ -108,18 +109,18 @@ def open_workbook(path: Path, name: str, wanted: str | None) -> Workbook:
     InputError where the file is no workbook that can be read, or has no such sheet, with what to do.
     """
     _check_file(path)
-    with _reading(path):
-        title, others = _chosen(path, wanted)
-        with _opened(path, title) as sheet:
-            first = next(sheet.iter_rows(values_only=True), ())
-            marks = marks_of(partial(_part, sheet))
+    with _reading(path), _loaded(path) as book:
+        title, others = _chosen(path, book, wanted)
+        sheet = _whole(book[title])
+        first = next(sheet.iter_rows(values_only=True), ())
+        marks = marks_of(partial(_part, sheet))
     header = [column_name(text_of(value)) for value in first]
     while header and not header[-1]:
         header.pop()
     place = f"{name} {title}!1"
     if not header:
         raise InputError(f"{place} is blank; the first row of the sheet must name the columns{_elsewhere(others)}")
-    if any(_index(cell) < len(header) for cell in marks.uncalculated.get(1, ())):
+    if any(index < len(header) for index in marks.uncalculated.get(1, ())):
         raise InputError(f"{place} holds a formula that was never calculated; open the workbook and save it again")
     notes = tuple(_notes(name, title, others if wanted is None else (), marks))
     return Workbook(path=path, name=name, sheet=title, header=tuple(header), notes=notes, marks=marks)
@@ -148,16 +149,6 @@ def letters(index: int) -> str:
         number, digit = divmod(number - 1, 26)
         made = chr(ord("A") + digit) + made
     return made
-
-
-def _index(cell: str) -> int:
-    """The place of the column in the name of a cell: 3 of `D17`."""
-    number = 0
-    for sign in cell:
-        if not sign.isalpha():
-            break
-        number = number * 26 + ord(sign.upper()) - ord("A") + 1
-    return number - 1
 
 
 def _check_file(path: Path) -> None:
@@ -219,16 +210,19 @@ def _loaded(path: Path) -> Iterator[Any]:
 @contextmanager
 def _opened(path: Path, title: str) -> Iterator[Any]:
     with _loaded(path) as book:
-        sheet = book[title]
-        sheet.reset_dimensions()  # some programs write wrong ones, and cells beyond them would be lost
-        yield sheet
+        yield _whole(book[title])
 
 
-def _chosen(path: Path, wanted: str | None) -> tuple[str, tuple[str, ...]]:
+def _whole(sheet: Any) -> Any:
+    """The sheet without its dimensions: some programs write wrong ones, and cells beyond them would be lost."""
+    sheet.reset_dimensions()
+    return sheet
+
+
+def _chosen(path: Path, book: Any, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     """The title of the sheet to read, and those of the other visible ones."""
-    with _loaded(path) as book:
-        titles = [sheet.title for sheet in book.worksheets]
-        visible = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    titles = [sheet.title for sheet in book.worksheets]
+    visible = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]
     if wanted is None:
         if not visible:
             raise InputError(f"{path} has no sheet with rows to read")
