@@ -300,16 +300,16 @@ def _sent_before(attempt: Attempt, by_number: Sequence[_Numbered], asked_from_at
 def _offset_then(attempt: Attempt, by_number: Sequence[_Numbered], clock_offset_s: float) -> float | None:
     """fal's clock minus ours when the attempt was submitted; None where nothing tells it for certain.
 
-    Attempts are numbered in the order of their submits, whatever our clock said. So the clock was the same if the last
-    known request before it and the first one after it say so; for one that is missing there is what fal's Date told
-    before the claim, and what it tells now.
+    Attempts are numbered in the order of their submits, whatever our clock said. So the clock was the same if what
+    fal's Date told before the claim, the last known request before it, and the first one after it (else what the Date
+    tells now) all say so.
     """
     place = bisect.bisect(by_number, (attempt.id, -math.inf, -math.inf))
-    before = by_number[place - 1][1] if place else attempt.clock_offset_s
-    after = by_number[place][1] if place < len(by_number) else clock_offset_s
-    if before is None or abs(before - after) > SKEW_S:
-        return None
-    return max(before, after)
+    told = [by_number[place][1] if place < len(by_number) else clock_offset_s]
+    told += [] if attempt.clock_offset_s is None else [attempt.clock_offset_s]
+    told += [by_number[place - 1][1]] if place else []
+    is_known_before = len(told) > 1
+    return max(told) if is_known_before and max(told) - min(told) <= SKEW_S else None
 
 
 def _is_due(attempt: Attempt, offset_s: float | None, now_at_fal: float, history_delay_s: float) -> bool | None:
@@ -317,6 +317,8 @@ def _is_due(attempt: Attempt, offset_s: float | None, now_at_fal: float, history
     clock of then or from what fal told; None where nothing tells."""
     by_fal = proof_due_at_fal(attempt, history_delay_s)
     by_ours = None if offset_s is None else proof_due_at(attempt, history_delay_s) + offset_s
+    if by_ours is not None and by_fal is not None and by_fal < by_ours - SKEW_S:
+        return now_at_fal >= by_ours  # a Date that contradicts all we know of the clocks was none of fal's
     moments = [moment for moment in (by_fal, by_ours) if moment is not None]
     return now_at_fal >= min(moments) if moments else None
 

@@ -277,6 +277,10 @@ def _history(is_shown: Callable[[Mapping[str, Any], float], bool]) -> Act:
     return act
 
 
+history_of_the_ended = _history(lambda item, now: item.get("ended_at") is not None)
+"""A history that lists a request only once it has ended, as fal's may."""
+
+
 # --- what comes out ---
 
 

@@ -40,6 +40,7 @@ from line_support import (
     Ran,
     Shot,
     World,
+    always,
     answer_lost,
     answers,
     bad_gateway,
@@ -51,6 +52,7 @@ from line_support import (
     hangs,
     history_empty,
     history_late,
+    history_of_the_ended,
     internal_error,
     lost_on_the_way,
     media_gone,
@@ -126,6 +128,7 @@ class Night:
     flags: Mapping[str, str]
     cap_usd: str | None
     clock_is_set: bool
+    lists_the_ended: bool
     plan: FaultPlan
 
     def __str__(self) -> str:
@@ -135,6 +138,7 @@ class Night:
             f"seed {self.seed}: {rows} rows, {self.fault_rate:.0%} wrong, {self.runners} runners, {options}"
             + ("" if self.cap_usd is None else f" --max-cost {self.cap_usd} at first")
             + (", our clock is set" if self.clock_is_set else "")
+            + (", the history lists what has ended" if self.lists_the_ended else "")
             + ("" if self.plan == NO_FAULTS else f", the queue goes wrong by the plan of seed {self.plan.seed}")
         )
 
@@ -142,7 +146,7 @@ class Night:
 def drawn(seed: int) -> Night:
     """The night of a seed."""
     rng = random.Random(seed)
-    first = tuple(shot(f"s{n}", rng.choice((0.2, 3.0, 10.0, 40.0))) for n in range(rng.randint(3, 9)))
+    first = tuple(shot(f"s{n}", rng.choice((0.2, 3.0, 10.0, 40.0, 90.0))) for n in range(rng.randint(3, 9)))
     sheets = {"shots.csv": first}
     if rng.random() < 0.4:  # some rows are the same jobs, and paid for once in both
         shared = tuple(one for one in first if rng.random() < 0.5)
@@ -161,6 +165,7 @@ def drawn(seed: int) -> Night:
         },
         cap_usd=f"{rng.randint(1, 5) * PRICE_MICROS / 1e6:.6f}" if rng.random() < 0.2 else None,
         clock_is_set=rng.random() < 0.2,
+        lists_the_ended=rng.random() < 0.5,
         plan=drawn_plan(seed) if rng.random() < 0.3 else NO_FAULTS,
     )
 
@@ -203,7 +208,9 @@ class _Told:
             queue.luck.change(NO_FAULTS)
             for _ in range(BAD_LIVES, LIVES_MAX):
                 for name in (name for name in self.night.sheets if name not in ended):
-                    ran = await self.world.life(queue, self.night.sheets[name], sheet=name, **self.night.flags)
+                    ran = await self.world.life(
+                        queue, self.night.sheets[name], sheet=name, faults=_always(self.night), **self.night.flags
+                    )
                     assert ran is not None, "nothing crashes it any more"
                     if ran.exit_code in (0, 3):
                         ended[name] = ran
@@ -302,7 +309,12 @@ def _faults(night: Night, rng: random.Random) -> list[Fault]:
         for call, acts in WRONG.items()
         for nth in range(1, CALLS_MAX)
         if rng.random() < night.fault_rate
-    ]
+    ] + _always(night)
+
+
+def _always(night: Night) -> list[Fault]:
+    """What is no fault at all, and goes on to the end."""
+    return [always("history", history_of_the_ended)] if night.lists_the_ended else []
 
 
 def _judge(world: World, ended: Mapping[str, Ran], unwanted: set[str]) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from line_support import SHORT_TIMES, Act, World, answer_lost, history_empty, lost_on_the_way, no_connection, on, shot
+from line_support import (
+    SHORT_TIMES,
+    Act,
+    World,
+    always,
+    answer_lost,
+    history_empty,
+    history_of_the_ended,
+    lost_on_the_way,
+    no_connection,
+    on,
+    shot,
+)
 
 SET_BY_S = [-7200.0, -300.0, 300.0, 7200.0]
 
@@ -25,6 +37,31 @@ def test_a_clock_that_is_set_between_a_killed_run_and_the_next(tmp_path: Path, s
     world.skew = set_by_s
     ran = world.again(**SHORT_TIMES)
     assert (ran.exit_code, ran.accepted) == (0, {"a": 1, "b": 1, "c": 1})
+
+
+@pytest.mark.parametrize("behind_h", [3, 8, 20])
+def test_a_machine_that_boots_with_the_clock_of_its_shutdown(tmp_path: Path, behind_h: int) -> None:
+    """The request before it and the clock of today agree; what fal's Date told before the claim does not."""
+    world, faults = World(tmp_path), [always("history", history_of_the_ended)]
+    assert world.run(shot("a", 5), faults=faults).exit_code == 0
+    world.later(behind_h * 3600.0)
+    world.skew = 600.0 - behind_h * 3600.0
+    shots = [shot("a", 5), shot("b", 1800, on("submit", answer_lost))]
+    world.run(*shots, interrupt_after=20, faults=faults)
+    world.skew = 0.0
+    world.later(300)
+    assert world.again(faults=faults).accepted["b"] == 1
+
+
+def test_a_clock_that_is_behind_for_a_while_and_put_right_after_a_kill(tmp_path: Path) -> None:
+    world, faults = World(tmp_path), [always("history", history_of_the_ended)]
+    assert world.run(shot("old", 5), faults=faults).exit_code == 0
+    world.later(3 * 3600.0)
+    shots = [shot("old", 5), shot("a", 10), shot("c", 10), shot("b", 1800, on("submit", answer_lost))]
+    world.run(*shots, interrupt_after=30, concurrency="1", clock_step=(5.0, -3 * 3600.0), faults=faults)
+    world.skew = 0.0
+    world.later(300)
+    assert world.again(faults=faults).accepted["b"] == 1
 
 
 def test_the_first_answer_is_lost_before_fal_told_the_time(tmp_path: Path) -> None:

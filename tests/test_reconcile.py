@@ -437,6 +437,12 @@ def test_by_fals_clock_alone_it_is_absent_once_both_times_and_the_delay_are_over
     assert by_fal(unclocked(), CONTROL, after_s=-1.0) == "unknown"
 
 
+def test_a_date_that_contradicts_every_clock_that_is_known_proves_nothing() -> None:
+    one = replace(attempt(), clock_offset_s=0.0, over_at_fal=NOON - 8 * 3600.0)
+    assert finding(one, CONTROL, asked_at=NOON + 60.0) == "unknown"
+    assert finding(one, CONTROL) == "absent"
+
+
 def test_by_fals_clock_alone_the_control_is_near_the_moment_it_was_over() -> None:
     far = past("control", {"prompt": "another of ours"}, at=OVER + CONTROL_HOURS_S + 1)
     assert by_fal(unclocked(), far) == "unknown"

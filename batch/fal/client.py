@@ -72,9 +72,10 @@ class FalClient:
         return self._wire.clock_offset_s
 
     @property
-    def last_date(self) -> tuple[int, float]:
-        """How many answers have had a Date, and the latest, by fal's clock (whole seconds since 1970)."""
-        return self._wire.dates_told, self._wire.last_date
+    def history_date(self) -> float | None:
+        """By fal's clock (whole seconds since 1970), when it gave its latest answer about the history; None where that
+        had no Date."""
+        return self._wire.history_date
 
     @property
     def told_clock_offset_s(self) -> float | None:
@@ -240,7 +241,7 @@ class _Post:
     """One POST, and what was seen of it however it ended."""
 
     def __init__(
-        self, client: httpx.AsyncClient, request: httpx.Request, note_date: Callable[[Mapping[str, str]], None]
+        self, client: httpx.AsyncClient, request: httpx.Request, note_date: Callable[[Mapping[str, str]], object]
     ) -> None:
         self._client = client
         self._request = request

@@ -23,6 +23,7 @@ from batch.fal.webhook import without_secrets
 __all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "http_client", "read_body"]
 
 CLOCK_OFFSET_S_MAX = 7 * 86400.0  # a Date further off is a broken cache's, not a clock's
+CLOCK_SET_S = 30.0  # by so much a clock does not drift within a run: it was set, or the machine slept
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 CALL_DEADLINE_S = 60.0
@@ -62,9 +63,9 @@ class Wire:
         self.clock = clock
         self.user_agent = user_agent
         self.clock_offset_s = 0.0
-        self.knows_clock = False
-        self.last_date = 0.0
-        self.dates_told = 0
+        self.history_date: float | None = None  # fal's clock, as the latest answer of the history told it
+        self._knows_clock = False
+        self._uptime_offset_s = 0.0
         self._key = key
         self._secrets = [part for part in (key or "", *(key or "").split(":")) if len(part) >= SECRET_CHARS_MIN]
         self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
@@ -100,7 +101,9 @@ class Wire:
                 )
                 response = await self._client.send(request, auth=httpx.Auth(), stream=True)
                 try:
-                    self.note_date(response.headers)
+                    date = self.note_date(response.headers)
+                    if call is Call.HISTORY:
+                        self.history_date = date
                     body = bytearray()
                     is_whole = await read_body(response, body, body_bytes_max)
                 finally:
@@ -160,16 +163,24 @@ class Wire:
         message = f"{call.value}: no answer from {origin(url)} ({verdict.cause}: {str(exc) or type(exc).__name__})"
         return CallFailed(self.safe(message), action=verdict.action, cause=verdict.cause)
 
-    def note_date(self, headers: Mapping[str, str]) -> None:
-        """Learns fal's clock from an answer's Date: whole seconds, so an offset within one second is noise."""
+    def note_date(self, headers: Mapping[str, str]) -> float | None:
+        """Learns fal's clock from an answer's Date, and gives it: whole seconds, so an offset within one second is
+        noise. None where it tells no time: a cache's answer (RFC 9111, Age) tells that of long ago."""
         theirs = parsed_http_date(headers.get("date"))
-        if theirs is None:
-            return
-        self.knows_clock = abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX
-        if self.knows_clock:
-            self.clock_offset_s = float(round(theirs - self.clock()))
-            self.last_date = theirs
-            self.dates_told += 1
+        if theirs is None or "age" in headers:
+            return None
+        self._knows_clock = abs(theirs - self.clock()) <= CLOCK_OFFSET_S_MAX
+        if not self._knows_clock:
+            return None
+        self.clock_offset_s = float(round(theirs - self.clock()))
+        self._uptime_offset_s = self.clock() - anyio.current_time()
+        return theirs
+
+    @property
+    def knows_clock(self) -> bool:
+        """Whether fal's clock was told, and ours has not been set since (the event loop's clock nobody sets)."""
+        moved_s = self.clock() - anyio.current_time() - self._uptime_offset_s
+        return self._knows_clock and abs(moved_s) <= CLOCK_SET_S
 
     def safe(self, text: str) -> str:
         """The text without the key or a half of it and without a webhook's secret, whoever wrote it in there."""

@@ -35,7 +35,8 @@ SAID_AFTER_FAILURES = 2  # in a row
 ANSWERS_ASKED_AGAIN = frozenset({"status_not_found", "http_429"})  # fal is there
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
 STUCK_AFTER_S = 600.0  # beyond both timeouts that fal was given: the run may end, the job is looked at again later
-UNTYPED_TRIES = 3  # a 4xx without a type is believed when it has come this often
+UNTYPED = "http_4"  # causes of a 4xx without a type of its own: a proxy's, or fal's in a way we do not know
+UNTYPED_TRIES, UNTYPED_AFTER_S = 3, 3600.0  # it is believed when it has come so often, for so long
 UNREAD_FILE_CAUSES = frozenset({"file_download_error", "image_load_error"})  # fal could not read what was uploaded
 GONE_TRIES, GONE_AFTER_S = 5, 24 * 3600.0
 """What fal says is gone is asked for this often, over minutes, and for a day, before it is called lost. A proxy or an
@@ -230,8 +231,8 @@ class Carrier:
 
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
         """Write down what the result call said instead of a result."""
-        if exc.cause.startswith("http_4") and not (job.cause == exc.cause and job.failures >= UNTYPED_TRIES):
-            self._postpone(job, exc.cause, exc.message)  # no word of the model's own: perhaps a gateway's, once
+        if exc.cause.startswith(UNTYPED) and not self._is_for_good(job, exc.cause, UNTYPED_TRIES, UNTYPED_AFTER_S):
+            self._postpone(job, exc.cause, exc.message)  # no word of the model's own: perhaps a proxy's
         elif exc.action is Action.FAIL_JOB or (exc.action is Action.STOP_RUN and exc.cause == "path_unknown"):
             self._ledger.failed(
                 attempt,
@@ -293,7 +294,7 @@ class Carrier:
         elif is_removed:
             message = "fal took it out of its queue before it started, and does not know it any more"
             self._ledger.cancelled(job.attempt, is_billed=False, message=message)
-        elif self._is_gone(job, exc.cause, job.accepted_at):
+        elif self._is_for_good(job, exc.cause):
             message = f"the result is gone ({exc.message}) and fal's history does not hold it"
             self._ledger.failed(job.attempt, cause="result_expired", message=message, is_billed=True)
             self._gate.failed(job.id, "result_expired")
@@ -310,8 +311,7 @@ class Carrier:
             self._postpone(job, "status_not_found", f"fal's history shows {request_id}, which has not ended yet")
             return
         gone = f"fal no longer knows request {request_id}: no status, no result, and no output in its history"
-        is_old = job.gone_at is not None and self._clock() + self._fal.clock_offset_s - job.gone_at >= GONE_AFTER_S
-        if not is_old or job.cause != "request_gone" or job.failures < GONE_TRIES:
+        if not self._is_for_good(job, "request_gone"):
             self._postpone(job, "request_gone", gone)
         elif past is None and not await self._is_history_believed(job.attempt):
             unproved = (
@@ -369,7 +369,7 @@ class Carrier:
             self._gate.fetched(job.id)
         except DownloadFailed as exc:
             cause = "file_gone" if exc.is_gone else "download"
-            if exc.is_gone and self._is_gone(job, cause, job.completed_at):
+            if exc.is_gone and self._is_for_good(job, cause):
                 self._lose(job, cause, exc.message)
                 return
             if exc.is_gone:
@@ -405,15 +405,18 @@ class Carrier:
         assert job.ticket is not None
         return (await self._fal.result(job.endpoint, job.ticket)).result
 
-    def _is_gone(self, job: OpenJob, cause: str, since: float | None) -> bool:
-        """Whether what was paid for has been missing so often and so long that it is lost. Until then it is paid, fetch
-        later: a loss is for good, because only `retry` goes on from there, and pays again."""
-        is_old = since is not None and self._clock() - since >= GONE_AFTER_S
-        return is_old and job.cause == cause and job.failures >= GONE_TRIES
+    def _is_for_good(self, job: OpenJob, cause: str, tries: int = GONE_TRIES, after_s: float = GONE_AFTER_S) -> bool:
+        """Whether what was paid for has been missing so often, and so long since the first time by fal's own clock,
+        that it is lost. Until then it is paid, fetch later: a loss is for good, because only `retry` goes on from
+        there, and pays again."""
+        is_old = job.gone_at is not None and self._clock() + self._fal.clock_offset_s - job.gone_at >= after_s
+        return is_old and job.cause == cause and job.failures >= tries
 
     def _postpone(self, job: OpenJob, cause: str, message: str, *, retry_after_s: float | None = None) -> None:
         failures = job.failures + 1 if job.cause == cause else 1
-        is_long = cause in GONE_CAUSES  # five tries must take minutes, or one bad minute would be the end of a result
+        is_long = cause in GONE_CAUSES or cause.startswith(
+            UNTYPED
+        )  # five tries must take minutes, or one bad minute would be the end of a result
         delay = retry.backoff_s(failures, self._rng, retry_after_s=retry_after_s, is_long=is_long)
         due_at = self._clock() + delay
         gone_at = self._clock() + self._fal.clock_offset_s if is_long else None

@@ -202,7 +202,6 @@ class Doubts:
         """Ask about attempts of one endpoint and time, and write down what that proves."""
         endpoint = self._endpoint_of(attempts[0].endpoint)
         asked_at, offset = self._clock(), self._fal.clock_offset_s
-        dates_before, _ = self._fal.last_date
         history, asked_from, asked_until = await self._history(attempts, asked_at)
         if abs(self._fal.clock_offset_s - offset) > reconcile.SKEW_S / 2:  # it told fal's time: ask by that
             asked_at = self._clock()
@@ -211,7 +210,7 @@ class Doubts:
         attempts = self._still_open(attempts)
         if not attempts:
             return
-        attempts = self._noted_as_over(attempts, dates_before)
+        attempts = self._noted_as_over(attempts)
         known = {past.request_id: self._ledger.known_request(past.request_id) for past in history}
         everyone = [*attempts, *self._neighbours(attempts)]
         sought = {attempt.id for attempt in self._ledger.sought()}
@@ -237,11 +236,11 @@ class Doubts:
             else:
                 self._write_down(verdict)
 
-    def _noted_as_over(self, attempts: list[Attempt], dates_before: int) -> list[Attempt]:
-        """If fal told the time in an answer that came after their POSTs were over, they were over by then: its own
-        Date, into which no clock of ours enters."""
-        count, date = self._fal.last_date
-        if count == dates_before:
+    def _noted_as_over(self, attempts: list[Attempt]) -> list[Attempt]:
+        """The history's answer came after their POSTs were over, so they were over at its Date: a time into which no
+        clock of ours enters."""
+        date = self._fal.history_date
+        if date is None:
             return attempts
         over_at_fal = date + DATE_NOISE_S
         self._ledger.over([attempt for attempt in attempts if attempt.over_at_fal is None], over_at_fal)
