@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 from ledger_support import accept, bring_to, claim, make_row, opened, result_of
-from line_support import World, answers, on, shot
+from line_support import PRICE_MICROS, World, always, answers, on, shot
 
 from batch import endpoints, run
 from batch.cli import documents, words
@@ -449,6 +449,16 @@ def test_a_failure_that_fal_bills_in_part_costs_that_part(folder: Path) -> None:
         ledger.failed(attempt, cause="content_policy", message="no", is_billed=True, billable_units="0.5")
         totals = ledger.totals(campaign)
         assert (totals.settled_micros, totals.settled_told_micros) == (50, 50)
+
+
+def test_a_job_that_was_stopped_while_it_ran_costs_the_units_that_fal_bills_for_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.unit_price_of = endpoints.built_in_price
+    body = {"detail": "Request was cancelled by the client", "error_type": "client_cancelled"}
+    stopped = answers(499, body, headers={"x-fal-error-type": "client_cancelled", "x-fal-billable-units": "0.01"})
+    ran = world.run(shot("a", 5, always("result", stopped)))
+    assert (ran.states, ran.cost) == ({"a": "cancelled"}, {"a": 10_000})
+    assert ran.totals.settled_told_micros == 10_000 < PRICE_MICROS
 
 
 # --- the line, on the virtual clock ---

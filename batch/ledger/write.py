@@ -533,10 +533,19 @@ class Ledger(Steps):
             (answer, attempt.id),
         )
 
-    def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str) -> None:
+    def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str, billable_units: str | None = None) -> None:
         """fal confirmed the cancellation."""
-        cost = _settled(attempt, is_billed=is_billed, billable_units=None)
-        self._move(attempt, Event.CANCELLED, cause="cancelled", message=message, ends=True, cost=cost.micros)
+        cost = _settled(attempt, is_billed=is_billed, billable_units=billable_units)
+        self._move(
+            attempt,
+            Event.CANCELLED,
+            cause="cancelled",
+            message=message,
+            ends=True,
+            cost=cost.micros,
+            is_told=cost.is_told,
+            attempt_set={"billable_units": billable_units},
+        )
 
     # --- files ---
 

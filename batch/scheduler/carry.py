@@ -248,7 +248,7 @@ class Carrier:
             # Removed before it started is not charged, as fal says; stopped while it ran may be, and a cap assumes it.
             is_removed = job.cancel_answer == CancelAnswer.REMOVED.value
             is_billed = exc.is_billed if exc.is_billed is not None else not is_removed
-            self._ledger.cancelled(attempt, is_billed=is_billed, message=exc.message)
+            self._ledger.cancelled(attempt, is_billed=is_billed, message=exc.message, billable_units=exc.billable_units)
         elif exc.action is Action.RESUBMIT and is_complete:
             self._not_billed(job, attempt, exc)
         else:
