@@ -116,12 +116,12 @@ class Saver:
         self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
 
     async def save_beside(self, job: OpenJob, campaign_id: int) -> list[Path]:
-        """Save the files of an attempt that its job has gone on without, as `name.attempt1.mp4`, and say where. Raises
-        as `save` does."""
+        """Save the files of an attempt that its job has gone on without, as `name.attempt1.mp4`, and say where; of a
+        result without any the result itself. DownloadFailed as from `save`."""
         assert job.attempt is not None
         placement = self._ledger.placement(campaign_id, job.id)
         beside = replace(placement, stem=f"{fetch.safe_stem(placement.stem)}.attempt{job.attempt.number}")
-        await self._save_files(job, beside, needs_files=True)
+        await self._save_files(job, beside, needs_files=False)
         saved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
         return [located(path, self._ledger.folder) for path, _ in saved.values()]
 
@@ -282,7 +282,7 @@ class Saver:
         facts = self._facts(job, placement, file.url, file.sha256, file.size_bytes)
         path = None if name.reserved is None else located(name.reserved, self._ledger.folder)
         while True:
-            if path is None or os.path.lexists(path):
+            if path is None or os.path.lexists(path) or not await self._has_room_for_sidecar(job, path):
                 if path is not None:
                     self._ledger.unreserved(job.attempt.id, placement.row, file.place)
                 path = self._free_path(placement, job.key, name.number, name.suffix)
@@ -327,6 +327,15 @@ class Saver:
             media_type=file.content_type if isinstance(file, FileRef) else file.media_type,
         )
         return True
+
+    async def _has_room_for_sidecar(self, job: OpenJob, path: Path) -> bool:
+        """Whether nothing stands where the file's sidecar goes, but an earlier one of its own, or one that a power cut
+        left empty: anything else is somebody's file."""
+        sidecar = _sidecar(path)
+        if not os.path.lexists(sidecar) or _size(sidecar) == 0:
+            return True
+        facts = await self._run_blocking(fetch.read_sidecar, sidecar)
+        return facts is not None and facts.get("key") == job.key and "sha256" in facts
 
     def _free_path(self, placement: Placement, key: str, number: int, suffix: str) -> Path:
         """The name the row asks for, or the nearest that neither the ledger nor the disk has given away."""

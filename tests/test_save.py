@@ -195,6 +195,56 @@ def test_a_foreign_sidecar_in_the_way_is_never_replaced(folder: Folder) -> None:
     check_ledger(folder.path)
 
 
+def complete_with_words(ledger: Ledger) -> int:
+    """The next planned job, completed with a result whose file is JSON."""
+    attempt = accept(ledger, claim(ledger, 1))
+    words = {"url": 'data:application/json,{"caption": "paid for"}', "content_type": "application/json"}
+    ledger.completed(attempt, Outcome(result={"words": words}))
+    return attempt.job_id
+
+
+@pytest.mark.parametrize("stem", ["a.mp4", "A.mp4"])
+@pytest.mark.parametrize("steps", [*range(12), None])
+def test_a_sidecar_never_takes_the_name_of_a_file_nor_a_file_that_of_a_sidecar(
+    folder: Folder, steps: int | None, stem: str
+) -> None:
+    """The sidecar of `a.mp4` is what a row named `a.mp4` with a result in JSON asks for; the power goes in between."""
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"), make_row("b", stem=stem, position=2))
+        film, words = complete(ledger), complete_with_words(ledger)
+        try:
+            folder.save(ledger, film, steps=steps)
+        except Crash:
+            assert steps is not None
+        folder.save(ledger, words)
+        check_ledger(folder.path)
+        if steps is not None and ledger.job(film).state is not State.FETCHED:
+            folder.save(ledger, film)
+        paths = [path for job_id in (film, words) for path, _ in ledger.artifacts(job_id, job_id, job_id).values()]
+        sidecars = [Path(f"{folder.path / path}.json") for path in paths]
+    assert len({str(path).casefold() for path in [*sidecars, *(folder.path / path for path in paths)]}) == 4
+    assert [json.loads(path.read_text())["row"] for path in sidecars] == ["a", "b"]
+    check_ledger(folder.path)
+
+
+def test_a_file_that_came_where_the_sidecar_of_a_reserved_name_goes_is_never_replaced(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"))
+        complete(ledger)
+        with pytest.raises(Crash):
+            folder.save(ledger, steps=7)
+        assert ledger.artifacts(1, 1, 1)["video"] == ("outputs/camp/a.mp4", False)
+        foreign = folder.outputs / "camp" / "a.mp4.json"
+        foreign.unlink(missing_ok=True)
+        foreign.parent.mkdir(exist_ok=True)
+        foreign.write_text("my notes")
+        folder.save(ledger)
+        key = ledger.job(1).key
+    assert foreign.read_text() == "my notes"
+    assert folder.names() == [f"camp/a~{key[:8]}.mp4"]
+    check_ledger(folder.path)
+
+
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.symlink_to("nowhere")], ids=["folder", "link"])
 def test_whatever_has_the_name_keeps_it(folder: Folder, make: Callable[[Path], None]) -> None:
     foreign = folder.outputs / "camp" / "a.mp4"

@@ -214,8 +214,11 @@ class DueReader(LedgerReader):
         }
 
     def is_taken(self, path_folded: str) -> bool:
-        """Whether an artifact has that name, in a case-blind sense."""
-        return self._db.execute("SELECT 1 FROM artifact WHERE path_folded = ?", (path_folded,)).fetchone() is not None
+        """Whether an artifact has that name, in a case-blind sense, or needs it for its sidecar, or has the one that
+        this name's sidecar needs: `a.mp4.json` is that of `a.mp4`, and may be what a row named `a.mp4` wants."""
+        names = (path_folded, f"{path_folded}.json", path_folded.removesuffix(".json"))
+        query = "SELECT 1 FROM artifact WHERE path_folded IN (?, ?, ?)"
+        return self._db.execute(query, names).fetchone() is not None
 
     def missing(self, campaign_id: int) -> Iterator[Missing]:
         """Rows of the newest reading whose job has files that are not all under the row's own name."""
