@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_what_was_given_up_and_taken_is_found_later_saved_beside_and_told_as_pai
     assert any("a.attempt1.mp4" in note for note in ran.notes)
     folder = world.state / "outputs" / "shots"
     assert sorted(path.name for path in folder.glob("a*.mp4")) == ["a.attempt1.mp4", "a.mp4"]
+
+
+def test_the_words_of_a_witness_are_saved_as_a_file_of_their_own(world: World) -> None:
+    given_up(world)
+    ran = world.again(faults=[always("result", answers(200, {"text": "a second time"}))], **SHORT_TIMES)
+    assert (ran.exit_code, ran.totals.paid_twice) == (0, 1)
+    saved = world.state / "outputs" / "shots" / "a.attempt1.json"
+    assert json.loads(saved.read_text()) == {"text": "a second time"}
+    assert any("a.attempt1.json" in note for note in ran.notes)
 
 
 def test_a_witness_is_looked_for_once_and_then_known(world: World) -> None:

@@ -9,7 +9,7 @@ from batch.errors import Action, CallFailed, DownloadFailed
 from batch.fal import FalClient
 from batch.jobs import FalStatus
 from batch.ledger import Ledger, OpenJob
-from batch.save import NoFiles, Saver
+from batch.save import Saver
 
 __all__ = ["Witnesses"]
 
@@ -63,11 +63,8 @@ class Witnesses:
             paths = await self._saver.save_beside(job, self._campaign_id)
         except DownloadFailed:
             return  # the next run tries again
-        except NoFiles:
-            paths = []
         self._ledger.witness_saved(job.attempt)
-        if paths:
-            self.notes.append(f"the second result of {self._name(job)} is saved as {', '.join(map(str, paths))}")
+        self.notes.append(f"the second result of {self._name(job)} is saved as {', '.join(map(str, paths))}")
 
     def _name(self, job: OpenJob) -> str:
         assert job.attempt is not None
