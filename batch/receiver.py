@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -132,7 +133,7 @@ class _Door:
         delivery = parsed_delivery(body)
         if delivery is None:
             raise _Refused(400, "it names no request")
-        return address, delivery
+        return address, replace(delivery, user_id=signed.user_id)
 
 
 class _Keys:

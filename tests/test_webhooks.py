@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -36,6 +37,7 @@ from line_support import (
 from local_support import plan
 
 from batch.endpoints.price import UnitPrice
+from batch.local import signing
 from batch.retry import NET_MIN_S, SAFETY_NET_S, net_wait_s
 
 NO_HISTORY = always("history", history_refused)
@@ -521,3 +523,34 @@ def test_whatever_effect_a_run_with_webhooks_is_killed_before_nothing_is_paid_tw
         ran = world.play(story)
         assert isinstance(ran, Ran)
         assert (ran.exit_code, ran.table) == (0, {"a": ("fetched", 1), "b": ("fetched", 1)}), crash_before
+
+
+# --- what a webhook says against us ---
+
+
+def test_what_a_gateway_called_not_taken_is_taken_back_before_it_is_submitted_again(world: World) -> None:
+    refused = answers(429, {"detail": "slow down"}, headers={"retry-after": "60"}, once_accepted=True)
+    ran = told(world, shot("b", 5, on("submit", refused)))
+    assert (ran.exit_code, ran.accepted, ran.cost) == (0, {"b": 1}, {"b": PRICE_MICROS})
+    assert table(world, "SELECT end_event, is_settled FROM attempt") == [("completed", 1)]
+
+
+def test_a_library_that_logs_addresses_shows_no_secret(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        told(world, shot("b", 5))
+    logged = [record.getMessage() for record in caplog.records if "fal_webhook" in record.getMessage()]
+    assert logged and all("[hidden]" in line for line in logged)
+
+
+def test_what_fal_signed_for_another_account_settles_no_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who has read an address of ours has fal deliver a request of their own to it."""
+
+    async def of_another_account(request: httpx.Request, forward: Forward) -> httpx.Response:
+        monkeypatch.setattr(signing, "USER_ID", "user_other")  # of the deliveries after the first
+        return await forward()
+
+    world.hooks.between = of_another_account
+    faults = [on("submit", answer_lost, of="a"), NO_HISTORY]
+    ran = told(world, shot("b", 5), shot("a", 40), faults=faults, **SHORT_TIMES)
+    assert (ran.states, ran.exit_code) == ({"b": "fetched", "a": "in_doubt"}, 5)
+    assert table(world, "SELECT count(*) FROM event WHERE event = 'adopted'") == [(0,)]

@@ -24,7 +24,7 @@ from batch.fal import events, history, protocol
 from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
 from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.fal.storage import Storage
-from batch.fal.webhook import parsed_keys
+from batch.fal.webhook import hide_secrets_in_logs, parsed_keys
 from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, http_client, read_body
 from batch.jobs import Attempt, LocalFile, Outcome, PastRequest, Status, Ticket, Upload
 
@@ -196,6 +196,8 @@ class FalClient:
         headers |= {name.lower(): value for name, value in ours.items()}
         timeout = httpx.Timeout(SUBMIT_DEADLINE_S, connect=CONNECT_TIMEOUT_S)
         params = None if webhook_url is None else {protocol.WEBHOOK_PARAMETER: webhook_url}
+        if webhook_url is not None:
+            hide_secrets_in_logs()
         return self._submit_client.build_request(
             "POST", url, params=params, content=body, headers=headers, timeout=timeout
         )

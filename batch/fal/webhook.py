@@ -14,6 +14,7 @@ import enum
 import hashlib
 import hmac
 import importlib.util
+import logging
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,7 @@ __all__ = [
     "Signed",
     "address_of",
     "delivery_address",
+    "hide_secrets_in_logs",
     "is_signed",
     "need_cryptography",
     "parsed_delivery",
@@ -82,10 +84,12 @@ class Signed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """What a delivery's body says: that this request has ended. `result` is the model's output where the body holds it
-    whole; without it the result is to be fetched, which also tells what went wrong with a request that failed."""
+    whole; without it the result is to be fetched, which also tells what went wrong with a request that failed.
+    `user_id` is the account that fal delivers for, by the signed header."""
 
     request_id: str
     result: Mapping[str, Any] | None = None
+    user_id: str | None = None
 
 
 class Receipt(enum.Enum):
@@ -170,6 +174,21 @@ def parsed_delivery(body: bytes) -> Delivery | None:
     payload = said.get("payload")
     is_whole = said.get("status") == "OK" and not said.get("error") and not said.get("payload_error")
     return Delivery(request_id=request_id, result=payload if is_whole and isinstance(payload, dict) else None)
+
+
+class _WithoutSecrets(logging.Filter):
+    """httpx logs the address of each request at INFO, and a submit's holds that of its webhook."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_secrets(record.getMessage()), ()
+        return True
+
+
+def hide_secrets_in_logs() -> None:
+    """From now on httpx's own log, which a script may have switched on, shows no secret of an address."""
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(one, _WithoutSecrets) for one in logger.filters):
+        logger.addFilter(_WithoutSecrets())
 
 
 def without_secrets(text: str) -> str:

@@ -184,6 +184,7 @@ class DueReader(LedgerReader):
             state=State(found["state"]),
             is_live=found["ended_at"] is None,
             is_sought=found["end_event"] == "given_up" and found["witness"] is None,
+            is_not_taken=found["end_event"] in {"unsent", "released", "proved_absent"},
             ended_by=found["end_event"],
         )
 

@@ -67,12 +67,14 @@ class OpenJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where an attempt stands: `state` is its job's. `is_live` while it is the one that its job hangs on, `is_sought`
-    when it was given up and nothing became known of it since; `ended_by` in the words of the transition table."""
+    when it was given up and nothing became known of it since, `is_not_taken` when it ended because fal had not taken
+    it; `ended_by` in the words of the transition table."""
 
     attempt: Attempt
     state: State
     is_live: bool
     is_sought: bool
+    is_not_taken: bool
     ended_by: str | None
 
 

@@ -377,11 +377,14 @@ class Ledger(Steps):
     # --- attempts that were given up: their jobs have gone on without them ---
 
     def taken_back(self, attempt: Attempt, ticket: Ticket, *, why: str) -> None:
-        """What was given up was found at fal before its job was submitted again: as if its answer had come."""
+        """What was given up, or had been called not taken, was found at fal before its job was submitted again: as if
+        its answer had come."""
         columns = {**self._ticket_columns(ticket), "ended_at": None, "end_event": None, "is_settled": 0}
+        columns |= {"cost_micros": attempt.price_micros, "closed_at": attempt.closed_at or self._clock()}
         job_set: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None}
         with self._transaction():
-            self._update("attempt", columns, "id = ? AND end_event = 'given_up' AND witness IS NULL", (attempt.id,))
+            ended = "end_event IN ('given_up', 'unsent', 'released', 'proved_absent')"
+            self._update("attempt", columns, f"id = ? AND {ended} AND witness IS NULL", (attempt.id,))
             self._make_newest(attempt)
             was, now = self._step(
                 attempt.job_id, Event.TAKEN_BACK, attempt_id=attempt.id, at=self._clock(), why=why, job_set=job_set

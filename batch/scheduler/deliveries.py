@@ -53,6 +53,9 @@ class Deliveries:
         self._is_working = False  # the last that is known of them
         self._missed_since: float | None = None
         self._said: set[str] = set()
+        self._strange: list[str] = []  # what was delivered and fits nothing
+        self._adopted: set[str] = set()  # request_ids that only webhooks have told
+        self._user_id: str | None = None  # whom fal delivers for: known by a request that our own submit was told
 
     def address(self, attempt: Attempt) -> str | None:
         """Where fal is asked to deliver what becomes of the attempt. It holds a secret: for the submit alone."""
@@ -65,10 +68,15 @@ class Deliveries:
         standing = self._ledger.standing(address.attempt_id)
         if standing is None or standing.attempt.job_key != address.job_key:
             return Receipt.STRANGE
+        known = self._ledger.known_request(delivery.request_id)
+        if known is not None and delivery.request_id not in self._adopted:
+            self._user_id = self._user_id or delivery.user_id
+        if delivery.user_id != (self._user_id or delivery.user_id):
+            self._say_once("user", "a webhook of another fal account was refused: has an address of ours been read?")
+            return Receipt.STRANGE
         if not self._has_come:
             self._say("fal's webhooks come in: a status is asked for only now and then")
         self._has_come = self._is_working = True
-        known = self._ledger.known_request(delivery.request_id)
         if known is None:
             return self._place(standing, delivery)
         # Equal attempts in doubt may have been given each other's requests: the result is for whoever has this one.
@@ -92,17 +100,22 @@ class Deliveries:
         if standing.is_live and standing.state is State.IN_DOUBT:
             why = f"fal's webhook named it: {delivery.request_id}"
             self._ledger.adopted(attempt, self._fal.ticket(attempt.endpoint, delivery.request_id), why=why)
+            self._adopted.add(delivery.request_id)
             self._found()
-            self._tell(attempt.id, delivery)
+            # Its result is asked of fal with our key, which no other account's request answers: an address that
+            # somebody has read lets them have fal deliver one of theirs.
+            self._tell(attempt.id, Delivery(request_id=delivery.request_id))
             return Receipt.TAKEN
-        if standing.is_sought:
+        if standing.is_sought or (standing.is_not_taken and self._ledger.is_not_submitted_again(attempt)):
             return self._witness(attempt, delivery)
         ended = standing.ended_by or "accepted under another id"
-        self._say_once(
-            "strange",
+        strange = (
             f"fal delivered {delivery.request_id} for an attempt that was {ended.replace('_', ' ')} (job "
-            f"{attempt.job_key}, attempt {attempt.number}): nothing is done with it; look at fal's history",
+            f"{attempt.job_key}, attempt {attempt.number}): it may be paid for twice; look at fal's history"
         )
+        if strange not in self._strange:
+            self._strange.append(strange)
+            self._say(strange)
         return Receipt.STRANGE
 
     def _witness(self, attempt: Attempt, delivery: Delivery) -> Receipt:
@@ -115,7 +128,8 @@ class Deliveries:
         if self._is_live(attempt.job_id):
             return Receipt.LATER
         self._ledger.taken_back(attempt, ticket, why=f"fal's webhook named it: {delivery.request_id}")
-        self._tell(attempt.id, delivery)
+        self._adopted.add(delivery.request_id)
+        self._tell(attempt.id, Delivery(request_id=delivery.request_id))
         return Receipt.TAKEN
 
     def _tell(self, attempt_id: int, delivery: Delivery) -> None:
@@ -185,8 +199,8 @@ class Deliveries:
     def notes(self) -> list[str]:
         """For the end of a run."""
         if self._missed_since is None or self._has_come:
-            return []
-        return [f"not one webhook came: {self._reachable}"]
+            return self._strange
+        return [*self._strange, f"not one webhook came: {self._reachable}"]
 
     @property
     def _reachable(self) -> str:
