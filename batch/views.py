@@ -256,7 +256,12 @@ def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, co
     """
     if not submits or reader is None or planned.unpriced:
         return None
-    paces = [s / price for e in planned.to_submit_by_endpoint for s, price in reader.durations(e) if price]
+    paces = [
+        (took.waited_s + took.ran_s) / price
+        for endpoint in planned.to_submit_by_endpoint
+        for took, price in reader.durations(endpoint)
+        if price
+    ]
     if len(paces) < DURATIONS_MIN:
         return None
     work_s = statistics.median(paces) * planned.estimate_micros * submits / planned.to_submit

@@ -152,7 +152,7 @@ def test_the_campaign_that_is_shown_is_a_good_one(call: Call, tmp_path: Path) ->
 
 
 def test_the_numbers_of_the_page_on_webhooks_are_the_programs() -> None:
-    from batch import receiver, retry
+    from batch import asking, receiver
     from batch.fal import webhook
     from batch.settings import OPTIONS
 
@@ -163,7 +163,7 @@ def test_the_numbers_of_the_page_on_webhooks_are_the_programs() -> None:
     assert (receiver.KEYS_LIFE_S, "kept for a day" in text) == (86400, True)
     assert (receiver.REFETCH_S, "once a minute at most" in text) == (60, True)
     assert (receiver.BODY_BYTES_MAX, "longer than 1 MiB" in text) == (2**20, True)
-    assert (retry.SAFETY_NET_S, "every three minutes" in text) == (180, True)
-    assert (retry.NET_FACTOR, "one and a half times" in text) == (1.5, True)
+    assert (asking.SAFETY_NET_S, "every three minutes" in text) == (180, True)
+    assert (asking.NET_FACTOR, "one and a half times" in text) == (1.5, True)
     codes = {receipt.value for receipt in webhook.Receipt} | {401, 404, 413}
     assert codes == {int(code) for code in re.findall(r"\| (\d{3}) \|", text)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 
 import pytest
@@ -10,14 +9,9 @@ import pytest
 from batch.budget import Cost, fits, settled, usd
 from batch.retry import (
     BACKOFF_MAX_S,
-    DURATIONS_KEPT,
     RETRY_AFTER_MAX_S,
-    STATUS_WAIT_MAX_S,
-    STATUS_WAIT_MIN_S,
-    Durations,
     backoff_s,
     may_resubmit,
-    status_wait_s,
 )
 
 # --- the cap ---
@@ -172,51 +166,3 @@ def test_a_job_is_submitted_again_by_itself_two_times_or_three_after_a_partners_
     cause: str, allowed: list[int]
 ) -> None:
     assert [verdicts for verdicts in range(1, 10) if may_resubmit(verdicts, cause)] == allowed
-
-
-# --- waiting for a status ---
-
-
-@pytest.mark.parametrize("elapsed", [-3600.0, 0.0, 0.001, 1.0, 30.0, 1e3, 1e9])
-@pytest.mark.parametrize("durations", [(), (1.0,), tuple(range(1, 201)), (40.0,) * 50, (1e9,) * 5])
-def test_a_status_question_waits_no_less_and_no_more_than_its_bounds(
-    elapsed: float, durations: tuple[float, ...]
-) -> None:
-    assert STATUS_WAIT_MIN_S <= status_wait_s(elapsed, durations) <= STATUS_WAIT_MAX_S
-
-
-def test_the_first_question_comes_when_the_quickest_quarter_is_done() -> None:
-    assert status_wait_s(0.0, [float(n) for n in range(4, 24)]) == 9.0
-
-
-def test_the_next_question_comes_when_a_quarter_of_those_that_took_longer_is_done() -> None:
-    durations = [float(n) for n in range(1, 41)]
-    assert status_wait_s(20.0, durations) == 26.0 - 20.0
-    assert status_wait_s(35.0, durations) == 37.0 - 35.0  # five are left: enough to go by
-    assert status_wait_s(36.0, durations) == 12.0  # four are not
-
-
-def test_a_job_that_outlasts_the_others_is_asked_about_in_thirds_of_its_time() -> None:
-    assert status_wait_s(30.0, [10.0] * 50) == 10.0
-    assert status_wait_s(30.0, []) == 10.0
-
-
-def test_waiting_as_it_says_a_job_of_a_usual_length_is_asked_about_a_bounded_number_of_times() -> None:
-    rng = random.Random(5)
-    durations = sorted(rng.uniform(20, 60) for _ in range(200))
-    for duration in (20.0, 40.0, 60.0, 600.0):
-        elapsed, asked = 0.0, 0
-        while elapsed < duration:
-            elapsed += status_wait_s(elapsed, durations)
-            asked += 1
-        assert asked <= 30 + duration / STATUS_WAIT_MAX_S
-        assert elapsed - duration <= max(STATUS_WAIT_MAX_S, duration / 3)
-
-
-def test_durations_are_sorted_and_the_oldest_are_forgotten() -> None:
-    durations = Durations()
-    added = [float(n * 7919 % 1009) for n in range(3 * DURATIONS_KEPT)]
-    for duration in added:
-        durations.add(duration)
-        assert all(a <= b for a, b in itertools.pairwise(durations.sorted))
-    assert sorted(added[-DURATIONS_KEPT:]) == list(durations.sorted)

@@ -1004,7 +1004,14 @@ def test_a_result_without_its_file_is_one_job_that_failed(world: World) -> None:
 
 def test_the_end_says_how_many_failed_of_what_and_how_to_go_on() -> None:
     options = RunOptions(concurrency=1, fail_on_error=0.5)
-    gate = Gate(options=options, clock=lambda: 0.0, rng=random.Random(0), wake=lambda: None, say=lambda words: None)
+    gate = Gate(
+        options=options,
+        clock=lambda: 0.0,
+        rng=random.Random(0),
+        wake=lambda: None,
+        say=lambda words: None,
+        unseen=lambda: 0.0,
+    )
     for number, cause in enumerate(["policy", "policy", "one_of", "policy", "policy"]):
         gate.completed(number)
         gate.failed(100 + number, cause)

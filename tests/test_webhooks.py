@@ -36,9 +36,9 @@ from line_support import (
 )
 from local_support import plan
 
+from batch.asking import NET_MIN_S, SAFETY_NET_S, Like, Pace
 from batch.endpoints.price import UnitPrice
 from batch.local import signing
-from batch.retry import NET_MIN_S, SAFETY_NET_S, net_wait_s
 
 NO_HISTORY = always("history", history_refused)
 Bring = Callable[[], Awaitable[httpx.Response]]
@@ -138,7 +138,10 @@ def test_the_secret_of_a_ledger_stays_from_run_to_run(world: World) -> None:
 def test_the_net_asks_when_a_webhook_is_late_by_the_slowest_job_seen(
     elapsed_s: float, durations: list[float], expected: float
 ) -> None:
-    assert net_wait_s(elapsed_s, durations) == expected
+    like = Like(Pace())
+    for ran_s in durations:
+        like.add(ran_s)
+    assert like.net_wait_s(like.begin(), elapsed_s) == expected
 
 
 # --- what goes wrong on the way ---
@@ -217,10 +220,11 @@ webhook:
   forged: {rate: 20%, how: [key, body, unsigned, stale]}
   no_payload: 10%
 """
-    ran = told(world, *many(30), plan_text=bad, concurrency="8")
+    table = [shot(f"s{number}", 30.0 + number * 7919 % 61) for number in range(30)]
+    ran = told(world, *table, plan_text=bad, concurrency="8")
     assert (ran.exit_code, set(ran.states.values()), set(ran.accepted.values())) == (0, {"fetched"}, {1})
     assert (ran.totals.settled_micros, ran.sent) == (30 * PRICE_MICROS, dict.fromkeys(ran.states, 1))
-    without = beside(world).run(*many(30), concurrency="8")
+    without = beside(world).run(*table, concurrency="8")
     later = [f"s{number}" for number in range(10, 30)]  # the first window is asked about until the first one comes
     asked, usual = (sum(one.calls_of["status", name] for name in later) for one in (ran, without))
     assert asked < usual / 4, (asked, usual)

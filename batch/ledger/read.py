@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batch import budget
+from batch.asking import Took
 from batch.errors import Blocked, InputError
 from batch.jobs import Attempt
 from batch.ledger.schema import LEDGER_NAME, is_current
@@ -61,6 +62,7 @@ ENDED = "job.state IN ('failed', 'cancelled')"
 _NOT_FETCHED = (FRESH, AGAIN, FOLLOWING, "job.state = 'submitting'", "job.state = 'in_doubt'", ENDED)
 
 DURATIONS_MAX = 200  # of an endpoint: enough for a median, and recent
+ATTEMPTS_BACK_MAX = 100_000  # looked at for them: of an endpoint that has none, a million would be
 
 WANTED = (
     "EXISTS (SELECT 1 FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading)"
@@ -148,13 +150,14 @@ class LedgerReader:
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
         return {State(row[0]): row[1] for row in self._db.execute(query, names)}
 
-    def durations(self, endpoint: str) -> list[tuple[float, int | None]]:
-        """The last durations seen of an endpoint's jobs, from accepted to complete, in seconds, each with the job's
-        price in micro-dollars; the newest first."""
-        query = """SELECT attempt.ended_at - attempt.accepted_at, attempt.price_micros
+    def durations(self, endpoint: str) -> list[tuple[Took, int | None]]:
+        """How long the last jobs of an endpoint took that were watched, newest first; each with its price in micros."""
+        query = """SELECT attempt.waited_s, attempt.ran_s, attempt.price_micros
             FROM attempt JOIN job ON job.id = attempt.job_id
-            WHERE attempt.end_event = 'completed' AND job.endpoint = ? ORDER BY attempt.id DESC LIMIT ?"""
-        return [(row[0], row[1]) for row in self._db.execute(query, (endpoint, DURATIONS_MAX))]
+            WHERE attempt.ran_s IS NOT NULL AND job.endpoint = ?
+              AND attempt.id > (SELECT max(id) FROM attempt) - ? ORDER BY attempt.id DESC LIMIT ?"""
+        found = self._db.execute(query, (endpoint, ATTEMPTS_BACK_MAX, DURATIONS_MAX))
+        return [(Took(waited_s=row[0], ran_s=row[1]), row[2]) for row in found]
 
     def message(self, job_id: int) -> str | None:
         """What the ledger last noted about a job, in words."""

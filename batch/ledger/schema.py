@@ -219,6 +219,11 @@ CREATE TABLE reading (                  -- the newest of each campaign, numbered
 );
 """
 
+_TIMES = """
+ALTER TABLE attempt ADD COLUMN waited_s REAL;         -- in fal's queue, as near as is known; NULL: not watched
+ALTER TABLE attempt ADD COLUMN ran_s REAL;            -- at work on it: what the next questions are timed by
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -231,6 +236,7 @@ _MIGRATIONS = (
     ("0009_webhooks", _WEBHOOKS),
     ("0010_counting", _COUNTING),
     ("0011_readings", _READINGS),
+    ("0012_times", _TIMES),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

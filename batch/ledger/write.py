@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batch import budget, retry
+from batch.asking import Took
 from batch.budget import Cost
 from batch.endpoints import UnitPrice
 from batch.errors import Blocked, InputError, LedgerFault
@@ -478,8 +479,8 @@ class Ledger(Steps):
             (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], gone_at, job_id),
         )
 
-    def completed(self, attempt: Attempt, outcome: Outcome) -> None:
-        """The result is safe from here on, and the attempt is paid for."""
+    def completed(self, attempt: Attempt, outcome: Outcome, *, took: Took | None = None) -> None:
+        """The result is safe from here on, and the attempt is paid for. `took` where it was watched."""
         cost = _settled(attempt, is_billed=True, billable_units=outcome.billable_units)
         self._move(
             attempt,
@@ -490,6 +491,8 @@ class Ledger(Steps):
             attempt_set={
                 "result": json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":")),
                 "billable_units": outcome.billable_units,
+                "waited_s": None if took is None else took.waited_s,
+                "ran_s": None if took is None else took.ran_s,
             },
             job_set={**_AS_SEEN, "fal_status": "COMPLETED"},
         )

@@ -25,6 +25,7 @@ from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Progress, StopKind
 from batch.scheduler.submit import Submitter
+from batch.scheduler.watch import Watch
 from batch.states import State
 
 __all__ = ["GONE_AFTER_S", "GONE_TRIES", "Carrier"]
@@ -56,6 +57,7 @@ class Carrier:
         gate: Gate,
         deliveries: Deliveries,
         submitter: Submitter,
+        watch: Watch,
         campaign_id: int,
         endpoint_of: Callable[[str], Endpoint],
         clock: Callable[[], float],
@@ -66,7 +68,6 @@ class Carrier:
         self._progress = progress
         self._has_downloads = has_downloads
         self._uncancellable: set[str] = set()  # why jobs could not be called off, each said once
-        self._running: set[int] = set()  # jobs that fal says it is working on
         self._is_silent = False  # and the user has been told
         self._ledger = ledger
         self._fal = fal
@@ -74,12 +75,12 @@ class Carrier:
         self._gate = gate
         self._deliveries = deliveries
         self._submitter = submitter
+        self._watch = watch
         self._campaign_id = campaign_id
         self._endpoint_of = endpoint_of
         self._clock = clock
         self._rng = rng
         self._downloads = anyio.CapacityLimiter(DOWNLOADS_MAX)
-        self._durations: dict[str, retry.Durations] = {}
 
     async def carry(self, job: OpenJob) -> None:
         """One job, from wherever it stands to a final state or to a time to look again."""
@@ -97,37 +98,26 @@ class Carrier:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
         finally:
             self._gate.free_slot(job.id)
-            self._note_running(job.id, is_running=False)
-
-    def _note_running(self, job_id: int, *, is_running: bool) -> None:
-        before = len(self._running)
-        if is_running:
-            self._running.add(job_id)
-        else:
-            self._running.discard(job_id)
-        if len(self._running) != before:
-            self._progress.running(len(self._running))
+            self._watch.over(job.id)
+            self._progress.running(self._watch.running())
 
     async def _follow(self, job: OpenJob) -> bool:
         """Ask until fal reports the job complete, then take its result. Whether the result is in the ledger."""
         assert job.attempt is not None and job.ticket is not None and job.accepted_at is not None
-        durations = self._durations.setdefault(job.endpoint, retry.Durations())
+        self._watch.begin(job)
         is_called_off = job.cancel_asked_at is not None
         is_fresh = not is_called_off and self._clock() - job.accepted_at < 1.0
         must_tell = is_called_off and job.cancel_answer != CancelAnswer.REMOVED.value
-        failures, word = 0, None
+        failures, word, ran_s = 0, None, None
         delivery: Delivery | None = None
         while True:
             if is_fresh or word is not None or failures:
-                elapsed = self._clock() - job.accepted_at
-                wait = (
-                    retry.backoff_s(failures, self._rng) if failures else retry.status_wait_s(elapsed, durations.sorted)
-                )
+                usual = self._watch.wait_s(job.id, is_last=self._gate.is_last)
+                wait = retry.backoff_s(failures, self._rng) if failures else usual
                 if failures or is_called_off:
                     await anyio.sleep(wait)
                 else:
-                    net_s = retry.net_wait_s(elapsed, durations.sorted)
-                    await self._deliveries.wait(job.attempt, wait, net_s)
+                    await self._deliveries.wait(job.attempt, wait, self._watch.net_wait_s(job.id))
             delivery = self._deliveries.taken(job.attempt, job.ticket.request_id)
             if delivery is not None:
                 break
@@ -151,19 +141,20 @@ class Carrier:
             if status.status is not word:
                 word = status.status
                 self._ledger.seen(job.id, word.value)
-                self._note_running(job.id, is_running=word is FalStatus.IN_PROGRESS)
             if word is FalStatus.COMPLETED:
                 if is_fresh:
                     self._deliveries.missed(job.attempt)
+                ran_s = status.inference_time_s
                 break
+            self._watch.still_open(job.id, status)
+            self._progress.running(self._watch.running())
             if (
                 self._clock()
                 > job.accepted_at + job.attempt.start_timeout_s + job.attempt.run_timeout_s + STUCK_AFTER_S
             ):
                 self._postpone(job, "stuck", f"fal still calls it {word.value}, longer than it may wait and run")
                 return False
-        if is_fresh:
-            durations.add(self._clock() - job.accepted_at)
+        self._watch.ended(job.id, ran_s=ran_s, is_told=delivery is not None, learns=is_fresh)
         self._gate.free_slot(job.id)
         if delivery is not None:
             return await self._take_delivered(job, delivery)
@@ -226,7 +217,7 @@ class Carrier:
         return True
 
     def _complete(self, attempt: Attempt, outcome: Outcome) -> None:
-        self._ledger.completed(attempt, outcome)
+        self._ledger.completed(attempt, outcome, took=self._watch.took(attempt.job_id))
         self._gate.completed(attempt.job_id)
 
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:

@@ -152,8 +152,7 @@ class Deliveries:
         webhooks come and this attempt asked for one."""
         began = anyio.current_time()
         while attempt.id not in self._come:
-            is_relied_on = self._is_working and attempt.webhook == self.base
-            left = began + (net_s if is_relied_on else usual_s) - anyio.current_time()
+            left = began + (net_s if self.is_relied_on(attempt) else usual_s) - anyio.current_time()
             if left <= 0:
                 return
             self._bells[attempt.id] = bell = anyio.Event()
@@ -172,6 +171,10 @@ class Deliveries:
             "strange", f"fal delivered {delivery.request_id} for an attempt that it accepted as {request_id}"
         )
         return None
+
+    def is_relied_on(self, attempt: Attempt) -> bool:
+        """Whether webhooks come, and one about the attempt is expected."""
+        return self._is_working and attempt.webhook == self.base
 
     def may_come(self, attempt: Attempt) -> bool:
         """Whether one about the attempt is to be hoped for: it asked for one, and they are not known to stay away."""

@@ -25,6 +25,7 @@ from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
 from batch.scheduler.submit import Submitter
+from batch.scheduler.watch import Watch
 from batch.scheduler.witness import Witnesses
 from batch.states import State
 
@@ -76,7 +77,12 @@ class Scheduler:
         self._late_since: float | None = None
         self._said_for: float | None = None
 
-        self._gate = Gate(options=options, clock=clock, rng=rng, wake=self._wake_up, say=progress.say)
+        self._watch = Watch(
+            ledger=ledger, clock=clock, rng=rng, is_told=lambda attempt: self.deliveries.is_relied_on(attempt)
+        )
+        self._gate = Gate(
+            options=options, clock=clock, rng=rng, wake=self._wake_up, say=progress.say, unseen=self._watch.unseen
+        )
         self.deliveries = Deliveries(
             ledger=ledger,
             fal=fal,
@@ -119,6 +125,7 @@ class Scheduler:
             gate=self._gate,
             deliveries=self.deliveries,
             submitter=self._submitter,
+            watch=self._watch,
             campaign_id=campaign_id,
             endpoint_of=endpoint_of,
             clock=clock,
@@ -204,14 +211,16 @@ class Scheduler:
                 self._start(tasks, job)
         limit = min(self._gate.starts_left(), self._coroutines_left())
         if limit > 0:
-            for job in self._ledger.claimable(
+            jobs = self._ledger.claimable(
                 self._campaign_id,
                 now=now,
                 limit=limit,
                 except_ids=self._busy(),
                 after_id=self._fresh_up_to,
                 only_ids=self._options.only_jobs,
-            ):
+            )
+            self._gate.set_out(has_more=len(jobs) == limit)
+            for job in jobs:
                 if job.due_at == 0:
                     self._fresh_up_to = max(self._fresh_up_to, job.id)
                 self._start(tasks, job)
@@ -251,7 +260,7 @@ class Scheduler:
             self._wake_up()
 
     def _coroutines_left(self) -> int:
-        return max(0, self._options.window + BACKLOG_MAX - len(self._live))
+        return max(0, self._options.window + self._options.unseen_max + BACKLOG_MAX - len(self._live))
 
     def _busy(self) -> list[int]:
         return [*self._live, *self._faults, *self._submitter.unusable]

@@ -24,7 +24,8 @@ of them."""
 class Gate:
     """One run's leave to submit. A job passes it twice: when its coroutine is started, and again before its claim.
 
-    A *slot* is held by a job that fal may be working on, from its start to fal's word that it is complete.
+    A *slot* is held by a job that fal may be working on, from its start to fal's word that it is complete. `unseen`
+    tells how many of them have probably ended since they were last asked about.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Gate:
         rng: random.Random,
         wake: Callable[[], None],
         say: Callable[[str], None],
+        unseen: Callable[[], float],
     ) -> None:
         self._options = options
         self._clock = clock
         self._rng = rng
         self._wake = wake
         self._say = say
+        self._unseen = unseen
         self._slots: set[int] = set()
         self._before_claim: set[int] = set()
         self._outage_since: float | None = None
@@ -52,6 +55,7 @@ class Gate:
         self.stop: Stop | None = None
         self.submitted = 0
         self.hold_until = 0.0
+        self._has_more = True  # jobs to submit that have not set out yet
 
     def take_slot(self, job_id: int, *, will_claim: bool) -> None:
         """The job's coroutine starts; with `will_claim` it is on its way to a submit."""
@@ -67,8 +71,17 @@ class Gate:
 
     @property
     def room(self) -> int:
-        """Free slots."""
-        return self._options.window - len(self._slots)
+        """Free slots: a job that has probably ended holds none, although nobody has asked yet."""
+        return self._options.window + min(int(self._unseen()), self._options.unseen_max) - len(self._slots)
+
+    def set_out(self, *, has_more: bool) -> None:
+        """Whether the ledger has jobs to submit that have not set out yet."""
+        self._has_more = has_more
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all there is to submit has set out: from now on the run waits for the jobs it has."""
+        return self.stop is not None or self._options.only_cancelling or not self._has_more
 
     def starts_left(self) -> int:
         """How many more jobs may set out for a submit now."""

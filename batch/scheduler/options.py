@@ -13,6 +13,7 @@ from batch.endpoints import UnitPrice
 __all__ = ["Ending", "Progress", "RunOptions", "Stop", "StopKind"]
 
 WINDOW_SPARE = 0.25  # a quarter more may wait at fal, so that a late status question leaves none of its slots idle
+UNSEEN_SHARE_MAX = 0.25  # a quarter more again, in place of those that have probably ended: what waits must not run dry
 
 
 class StopKind(enum.Enum):
@@ -66,6 +67,11 @@ class RunOptions:
     def window(self) -> int:
         """How many jobs may be between claim and completion."""
         return math.ceil(self.concurrency * (1 + WINDOW_SPARE))
+
+    @property
+    def unseen_max(self) -> int:
+        """How many jobs that have probably ended may be made up for before it is known."""
+        return math.ceil(self.concurrency * UNSEEN_SHARE_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
