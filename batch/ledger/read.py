@@ -349,18 +349,19 @@ class LedgerReader:
         """The campaign's jobs but the fetched ones, by state, endpoint and cause: how many `jobs` the newest reading
         wants, by how many `rows`, how many are `superseded`, and what those that are wanted cost."""
         parts = " UNION ALL ".join(
-            f"""SELECT job.state, job.fal_status, job.endpoint, job.cause, job.price_micros,
+            f"""SELECT job.id, job.state, job.fal_status, job.endpoint, job.cause, job.price_micros,
               (SELECT count(*) FROM row WHERE row.job_id = job.id AND row.campaign_id = :campaign
-                AND row.reading = :reading) AS wanted, {EVER_WANTED} AS is_ours FROM job WHERE {part}"""
+                AND row.reading = :reading) AS wanted FROM job WHERE {part}"""
             for part in _NOT_FETCHED
         )
         query = f"""SELECT state, coalesce(fal_status = 'COMPLETED', 0) AS is_complete, endpoint, cause,
-              sum(wanted) AS rows, sum(wanted > 0) AS jobs, sum(is_ours AND NOT wanted) AS superseded,
+              sum(wanted) AS rows, sum(wanted > 0) AS jobs,
+              sum(CASE WHEN wanted THEN 0 ELSE {EVER_WANTED} END) AS superseded,
               sum(CASE WHEN wanted THEN price_micros END) AS price,
               sum(wanted AND price_micros IS NULL) AS unpriced,
               min(CASE WHEN wanted THEN price_micros END) AS cheapest,
               max(CASE WHEN wanted THEN price_micros END) AS dearest
-            FROM ({parts}) WHERE is_ours GROUP BY 1, 2, 3, 4"""
+            FROM ({parts}) AS job GROUP BY 1, 2, 3, 4"""
         return self._db.execute(query, {"campaign": campaign_id, "reading": self.reading(campaign_id)}).fetchall()
 
     def _count_of_rows(self, campaign_id: int) -> int:
