@@ -330,7 +330,8 @@ class DueReader(LedgerReader):
         """The attempts that were given up and of which nothing became known yet, oldest first."""
         # By that index: SQLite would rather read every attempt in the order of the submits than sort a few.
         query = f"""SELECT attempt.*, job.key, job.endpoint FROM attempt INDEXED BY attempt_sought
-            JOIN job ON job.id = attempt.job_id WHERE {_SOUGHT} AND attempt.witness IS NULL AND (:campaign IS NULL OR attempt.campaign_id = :campaign)
+            JOIN job ON job.id = attempt.job_id
+            WHERE {_SOUGHT} AND attempt.witness IS NULL AND (:campaign IS NULL OR attempt.campaign_id = :campaign)
             ORDER BY attempt.submitting_at, attempt.id"""
         return [attempt_of(row) for row in self._db.execute(query, {"campaign": campaign_id})]
 
