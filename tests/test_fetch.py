@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import gzip
 import hashlib
 import inspect
 import io
+import json
 import os
 import random
 import struct
@@ -437,6 +439,9 @@ WHOLE: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: picture("JPEG"),
     "jpeg with bytes after its end": lambda: picture("JPEG") + bytes(10),
     "gif": lambda: picture("GIF"),
+    "gif with padding": lambda: picture("GIF") + bytes(100),
+    "gif with a trailer": lambda: picture("GIF") + b"made by a program",
+    "rf64": lambda: b"RF64" + b"\xff" * 4 + b"WAVEds64" + bytes(200),
     "webp": lambda: picture("WEBP"),
     "wav": wav,
     "mp4 with padding": lambda: MP4 + bytes(100),
@@ -491,6 +496,47 @@ def test_a_page_in_place_of_a_video_is_refused(tmp_path: Path) -> None:
         fetch.verify(path, label)
 
 
+MESH = json.dumps({"asset": {"version": "2.0"}, "meshes": []}).encode()
+ODD = {
+    "tar.gz as zip": (gzip.compress(b"weights" * 50), "application/zip"),
+    "rf64 as wav": (b"RF64" + b"\xff" * 4 + b"WAVEds64" + bytes(200), "audio/wav"),
+    "mpeg-ts as mp4": ((b"\x47\x40\x00\x10" + bytes(184)) * 5, "video/mp4"),
+    "jpeg xl as png": (b"\xff\x0a" + bytes(range(200)), "image/png"),
+    "jpeg xl in boxes as png": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(200), "image/png"),
+    "gltf in text as glb": (MESH, "model/gltf-binary"),
+    "svg as png": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>' + b" " * 300, "image/png"),
+    "a mesh in words as glb": (b"v 0.0 0.0 0.0\n" * 100, "model/gltf-binary"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_bytes_of_another_kind_than_was_told_were_paid_for_and_pass(tmp_path: Path, name: str) -> None:
+    content, hint = ODD[name]
+    (tmp_path / "x").write_bytes(content)
+    fetch.verify(tmp_path / "x", hint)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html><title>Sorry</title>",
+        b"\xef\xbb\xbf\n <HTML>" + b"x" * 100_000,
+        b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code></Error>',
+        b'{"detail": "Not found"}',
+        b'{"error": {"code": 500}}',
+        b'"not now"',
+        b"null",
+        b"upstream request timeout\n",
+        bytes(5_000),
+    ],
+)
+@pytest.mark.parametrize("hint", ["video/mp4", "image/png", "model/gltf-binary", "https://a.example/x.zip"])
+def test_a_servers_words_in_place_of_a_file_are_refused(tmp_path: Path, content: bytes, hint: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(DownloadFailed, match="expected"):
+        fetch.verify(tmp_path / "x", hint)
+
+
 def test_a_file_that_is_better_than_its_label_passes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(picture("WEBP"))
     fetch.verify(tmp_path / "x", "image/png")
@@ -509,6 +555,11 @@ def test_a_file_that_is_better_than_its_label_passes(tmp_path: Path) -> None:
         (b"\x1aE\xdf\xa3", None, "https://a/x", ".webm"),
         (b"ID3\x04", None, "https://a/x", ".mp3"),
         (b"solid", "model/gltf-binary", "https://a/x", ".glb"),
+        (MESH[:32], "model/gltf-binary", "https://a/x.gltf", ".gltf"),
+        (b"\x47\x40\x00\x10", "video/mp4", "https://a/x", ".mp4"),
+        (b"\x47\x40\x00\x10", "video/mp4", "https://a/x.ts", ".ts"),
+        (b"\x47\x40\x00\x10", "video/mp4", "https://a/x.bin", ".mp4"),
+        (gzip.compress(b"x"), "application/zip", "https://a/x.zip", ".gz"),
         (b"{}", "application/json; charset=utf-8", "https://a/x", ".json"),
         (b"words", None, "https://a/x.PLY?sig=a.exe", ".ply"),
         (b"words", None, "https://a/x.tar/", ".bin"),

@@ -2,11 +2,13 @@
 
 A download of the right length can still be a file that was cut before it was uploaded. Every container says where it
 ends: the boxes of an mp4, the chunks of a PNG, the markers of a JPEG. Kinds that say nothing pass when they are not
-empty.
+empty, and so do bytes of no kind known here: they were paid for, and their length is the server's. Only what is plainly
+a server's own words in place of a picture is no file.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import re
@@ -23,6 +25,9 @@ __all__ = ["HEAD_BYTES", "kind_of", "suffix_for", "verify"]
 
 HEAD_BYTES = 32
 """The beginning of a file that is enough to know it by."""
+
+WORDS_BYTES_MAX = 64 * 1024  # of an error in JSON; a mesh in JSON is larger, and has no such names
+FEW_WORDS_BYTES = 256  # less than the smallest file of any kind that is checked, and plain text
 
 ZIP_TAIL_BYTES = 22 + 0xFFFF  # its directory's end, and the longest comment
 BOXES_MAX = 100_000  # at the top level; a fragmented film of a night has two for each second
@@ -51,6 +56,8 @@ _SUFFIX_OF_KIND = {
     "aac": ".aac",
     "glb": ".glb",
     "zip": ".zip",
+    "gzip": ".gz",
+    "jxl": ".jxl",
 }
 _SUFFIX_OF_TYPE = {
     "video/mp4": ".mp4",
@@ -126,7 +133,7 @@ def kind_of(head: bytes) -> str | None:
     """The kind of file that begins with `head` (32 bytes are enough), None when nothing tells."""
     if head[4:8] == b"ftyp":
         return _kind_of_brand(head[8:12])
-    if head[:4] == b"RIFF" and len(head) >= 12:
+    if head[:4] in (b"RIFF", b"RF64") and len(head) >= 12:  # RF64: the same, for more than 4 GiB
         return {b"WEBP": "webp", b"WAVE": "wav", b"AVI ": "avi"}.get(head[8:12])
     for signature, kind in (
         (b"\x89PNG\r\n\x1a\n", "png"),
@@ -140,6 +147,8 @@ def kind_of(head: bytes) -> str | None:
         (b"glTF", "glb"),
         (b"PK\x03\x04", "zip"),
         (b"PK\x05\x06", "zip"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
         (b"BM", "bmp"),
         (b"II*\x00", "tiff"),
         (b"MM\x00*", "tiff"),
@@ -166,6 +175,8 @@ def suffix_for(ref: FileRef, head: bytes) -> str:
         return named if named not in ("", ".bin") else of_type or ".zip"  # .usdz, .npz and .docx are archives too
     if kind is not None:
         return _SUFFIX_OF_KIND[kind]
+    if of_type in _CHECKED_SUFFIXES and named != ".bin":
+        return named or of_type  # it is not what its type says, so its name knows more
     if of_type in (None, ".txt"):  # plain text is what subtitles and the like are served as
         return named or of_type or ".bin"
     return of_type
@@ -174,8 +185,8 @@ def suffix_for(ref: FileRef, head: bytes) -> str:
 def verify(path: Path, hint: str | None = None) -> None:
     """DownloadFailed unless the file is complete by its own account.
 
-    `hint` is a media type or a URL: a file that should be a PNG and begins like none of the known kinds is refused
-    (a server's error page, mostly). What it really is counts for the rest.
+    `hint` is a media type or a URL: where a picture should be, a web page or an error in words is refused. What it
+    really is counts for the rest.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -183,12 +194,32 @@ def verify(path: Path, hint: str | None = None) -> None:
             raise DownloadFailed(f"{path.name}: the file is empty")
         head = file.read(HEAD_BYTES)
         kind, expected = kind_of(head), _expected_kind(hint)
-        if kind is None and expected is not None:
-            raise DownloadFailed(f"{path.name}: expected {expected}, found a file that begins with {head[:12]!r}")
+        words = _server_words(file, size) if kind is None and expected is not None else None
+        if words is not None:
+            raise DownloadFailed(f"{path.name}: expected {expected}, found {words} that begins with {head[:12]!r}")
         check = _CHECKS.get(kind or "")
         problem = check(file, size) if check else None
     if problem:
         raise DownloadFailed(f"{path.name}: not a whole {kind}: {problem}")
+
+
+def _server_words(file: IO[bytes], size: int) -> str | None:
+    """What a server put in a file's place, in its own words; None where it may be a file of a kind not known here."""
+    file.seek(0)
+    begin = file.read(WORDS_BYTES_MAX)
+    if not begin.strip(b"\0"):
+        return "nothing but zeros" if len(begin) == size else None
+    if re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|error)\b", begin, re.IGNORECASE):
+        return "a web page"
+    if size > len(begin):
+        return None
+    try:
+        said = json.loads(begin)
+    except ValueError:
+        is_text = size <= FEW_WORDS_BYTES and begin.isascii() and begin.decode().strip().isprintable()
+        return "a few words" if is_text else None
+    is_error = not isinstance(said, dict) or bool({"detail", "error", "errors", "message"} & set(said))
+    return "JSON" if is_error else None
 
 
 def _expected_kind(hint: str | None) -> str | None:
@@ -299,8 +330,25 @@ def _riff_problem(file: IO[bytes], size: int) -> str | None:
 
 
 def _gif_problem(file: IO[bytes], size: int) -> str | None:
-    file.seek(max(0, size - 64))
-    return None if file.read().rstrip(b"\0").endswith(b";") else "no trailer"
+    """Blocks up to the trailer, whatever stands behind it: some programs put their own there."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            position = 13 + _gif_colours(content[10])
+            while (kind := content[position]) != 0x3B:
+                if kind not in (0x21, 0x2C):
+                    return f"no block begins at {position}"
+                position += 2 if kind == 0x21 else 11 + _gif_colours(content[position + 9])
+                while (length := content[position]) != 0:
+                    position += 1 + length
+                position += 1
+        except IndexError:
+            return "it ends before its trailer"
+    return None
+
+
+def _gif_colours(packed: int) -> int:
+    """The bytes of a colour table."""
+    return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
 
 def _glb_problem(file: IO[bytes], size: int) -> str | None:
