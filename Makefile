@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # The scripts in benchmarks/ that `make bench` runs, one after another.
-BENCHMARKS := render plan resume start_up
+BENCHMARKS := render plan resume start_up jobs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench fmt diagram picture clean
+.PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench profile fmt diagram picture clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(VENV)/.developer ## Measure side by side with what people use today; ON
 	@for name in $(or $(ONLY),$(BENCHMARKS)); do \
 	  echo "--- $$name"; PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit; \
 	done
+
+profile: $(VENV)/.developer ## Where a run of JOBS (default 2,000) spends its CPU, by part
+	PYTHONPATH=. $(BIN)/python benchmarks/profile_run.py --jobs $(or $(JOBS),2000)
 
 fmt: $(VENV)/.developer ## Format the code
 	$(BIN)/ruff check --fix batch tests benchmarks

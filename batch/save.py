@@ -6,6 +6,7 @@ whole and verified. A crash in between leaves either no file, or a file whose si
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -107,6 +108,8 @@ class Saver:
         self._fetcher = fetcher
         self._outputs = outputs
         self._run_blocking = run_blocking
+        self._made: set[Path] = set()  # folders
+        self._real: dict[Path, Path] = {}  # folders, bounded by what the sheet's `output` names
 
     async def save(self, job: OpenJob, campaign_id: int, *, needs_files: bool) -> None:
         """Save every file of a result. DownloadFailed when one cannot be had now, NoFiles when there is none."""
@@ -141,9 +144,8 @@ class Saver:
             if path is not None and await self._is_ours(job, placement, ref, located(path, self._ledger.folder)):
                 await self._run_blocking(_remove, part)  # a crash may have left both names
                 continue
-            whole = await self._download(job, ref, part)
-            suffix = fetch.suffix_for(ref, await self._run_blocking(_head, part))
-            name = _Name(number=number, suffix=suffix, reserved=path)
+            whole, head = await self._download(job, ref, part)
+            name = _Name(number=number, suffix=fetch.suffix_for(ref, head), reserved=path)
             await self._give_name(job, placement, whole, name, partial(fetch.install, part))
 
     async def link_missing(self, campaign_id: int) -> int:
@@ -235,7 +237,7 @@ class Saver:
         if ref is None:
             raise DownloadFailed("the result does not name it any more", is_gone=True)
         part = self._part(job, ref)
-        whole = await self._download(job, ref, part)
+        whole, _ = await self._download(job, ref, part)
         if whole.sha256 != file.sha256:
             await self._run_blocking(_remove, part)
             raise DownloadFailed("fal has another file in its place", is_gone=True)
@@ -253,19 +255,17 @@ class Saver:
         place = hashlib.sha256(ref.place.encode()).hexdigest()[:8]
         return self._outputs / PARTS / f"{job.key}-{job.attempt.number}-{place}.part"
 
-    async def _download(self, job: OpenJob, ref: FileRef, part: Path) -> Artifact:
-        """The file's bytes, whole and verified, in `part`."""
-        await self._run_blocking(_make_folder, part.parent)
+    async def _download(self, job: OpenJob, ref: FileRef, part: Path) -> tuple[Artifact, bytes]:
+        """The file's bytes, whole and verified, in `part`; and how they begin."""
+        if part.parent not in self._made:
+            await self._run_blocking(_make_folder, part.parent)
+            self._made.add(part.parent)
         if ref.place == RESULT_PLACE:
-            written: Artifact = await self._run_blocking(_written, job.result, part, ref)
+            written: tuple[Artifact, bytes] = await self._run_blocking(_written, job.result, part, ref)
             return written
         saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
-        try:
-            await self._run_blocking(fetch.verify, part, ref.content_type or ref.url)
-        except DownloadFailed:
-            await self._run_blocking(_remove, part)  # a whole file that is wrong does not get better by more bytes
-            raise
-        return Artifact(
+        head = await self._run_blocking(_verified_head, part, ref.content_type or ref.url)
+        whole = Artifact(
             path=str(part),
             place=ref.place,
             url=short_url(ref.url),
@@ -273,6 +273,7 @@ class Saver:
             size_bytes=saved.size_bytes,
             media_type=ref.content_type,
         )
+        return whole, head
 
     async def _give_name(
         self, job: OpenJob, placement: Placement, file: Artifact, name: _Name, put: Callable[[Path], None]
@@ -289,12 +290,9 @@ class Saver:
                 self._ledger.reserved(
                     job.id, job.attempt.id, placement, place=file.place, path=self._stored(path), url=file.url
                 )
-            await self._run_blocking(fetch.write_sidecar, _sidecar(path), facts)
-            try:
-                await self._run_blocking(put, path)
+            with contextlib.suppress(FileExistsError):  # somebody's file, put there since we looked: another name then
+                await self._run_blocking(_put, path, facts, put)
                 break
-            except FileExistsError:  # somebody put a file there since we looked: it stays, ours gets another name
-                await self._run_blocking(_remove, _sidecar(path))
         self._ledger.saved(
             job.attempt.id,
             placement.row,
@@ -346,15 +344,22 @@ class Saver:
         tries = ["", f"~{key[:8]}", *(f"~{key[:8]}-{n}" for n in range(2, 1000))]
         for extra in tries:
             path = folder / f"{stem}{extra}{suffix}"
-            is_free = not self._ledger.is_taken(self._stored(path).casefold())
-            if is_free and not os.path.lexists(path) and not os.path.lexists(_sidecar(path)):
+            is_there = os.path.lexists(path) or os.path.lexists(_sidecar(path))
+            if not is_there and not self._ledger.is_taken(self._stored(path).casefold()):
                 return path
         raise DownloadFailed(f"a thousand names like {stem}{suffix} are taken in {folder}")
 
     def _stored(self, path: Path) -> str:
         """How the ledger writes a path: relative to its own folder where it lies inside, so that it can move."""
-        full, folder = path.resolve(), self._ledger.folder.resolve()
+        full, folder = self._resolved(path.parent) / path.name, self._resolved(self._ledger.folder)
         return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
+
+    def _resolved(self, folder: Path) -> Path:
+        """The folder's real place, asked of the disk once: that costs a look at each part of its path."""
+        found = self._real.get(folder)
+        if found is None:
+            found = self._real[folder] = folder.resolve()
+        return found
 
     def _facts(
         self, job: OpenJob, placement: Placement, url: str, sha256: str, size_bytes: int
@@ -388,13 +393,13 @@ def _refs(job: OpenJob) -> tuple[FileRef, ...]:
     return file_refs(job.result, job.attempt.body) or (itself,)
 
 
-def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> Artifact:
-    """A result as a file of its own."""
+def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> tuple[Artifact, bytes]:
+    """A result as a file of its own, and how it begins."""
     content = (json.dumps(result, ensure_ascii=False, indent=2) + "\n").encode()
     with fetch.disk_trouble(part):
         part.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    return Artifact(
+    artifact = Artifact(
         path=str(part),
         place=ref.place,
         url=ref.url,
@@ -402,6 +407,7 @@ def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> Artifact:
         size_bytes=len(content),
         media_type=ref.content_type,
     )
+    return artifact, content[:HEAD_BYTES]
 
 
 def campaign_folder(outputs: Path, campaign_name: str) -> Path:
@@ -482,6 +488,22 @@ def _some(told: Sequence[str], count: int) -> str:
     return ", ".join(told) + more
 
 
-def _head(path: Path) -> bytes:
-    with open(path, "rb") as file:
+def _put(path: Path, facts: Mapping[str, object], put: Callable[[Path], None]) -> None:
+    """A sidecar, then its file; FileExistsError, and no sidecar, when something else has the name: it stays."""
+    fetch.write_sidecar(_sidecar(path), facts)
+    try:
+        put(path)
+    except FileExistsError:
+        _remove(_sidecar(path))
+        raise
+
+
+def _verified_head(part: Path, hint: str) -> bytes:
+    """How a whole file begins; DownloadFailed, and no part left, when it is not whole."""
+    try:
+        fetch.verify(part, hint)
+    except DownloadFailed:
+        _remove(part)  # a whole file that is wrong does not get better by more bytes
+        raise
+    with open(part, "rb") as file:
         return file.read(HEAD_BYTES)

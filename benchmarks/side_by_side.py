@@ -51,7 +51,9 @@ def given(description: str | None, *, rounds: int, **sizes: int | float | str) -
     """The command line of a benchmark: `--rounds`, `--json`, and its own sizes by their defaults (`jobs=2000`)."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"counted rounds (default {rounds})")
-    parser.add_argument("--json", type=Path, help="where the result goes as JSON (default: benchmarks/results/)")
+    parser.add_argument(
+        "--json", type=Path, help="where the result goes as JSON, a file or, for several tables, a folder"
+    )
     for name, default in sizes.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"default {default}"

@@ -14,6 +14,8 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import contestants  # noqa: E402
+from cheap_queue import queue_process  # noqa: E402
 from side_by_side import Goal, compare, took_turns  # noqa: E402
 
 
@@ -49,5 +51,17 @@ def test_a_comparison_tells_medians_ratios_and_whether_its_goals_are_met(
 
 def test_every_benchmark_is_in_the_list_of_make_bench() -> None:
     listed = next(line for line in (BENCHMARKS.parent / "Makefile").read_text().splitlines() if "BENCHMARKS :=" in line)
-    scripts = {path.stem for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text(encoding="utf-8")}
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in BENCHMARKS.glob("*.py")}
+    scripts = {name for name, source in sources.items() if "def main" in source and "rounds" in source}
     assert set(listed.split(":=")[1].split()) == scripts
+
+
+@pytest.mark.parametrize("name", [contestants.OURS, "fal-client async", "fal-client threads", contestants.FLOOR])
+def test_a_contestant_does_its_sheet_and_tells_what_it_cost(name: str) -> None:
+    if why := contestants.missing(name):
+        pytest.skip(why)
+    with queue_process() as queue:
+        found = contestants.run(name, url=queue.url, jobs=3, in_flight=4)
+        counts = queue.counts()
+    assert set(found) == {"cpu ms/job", "jobs/s"} and all(value > 0 for value in found.values())
+    assert counts["submit"] == counts["file"] == 3 + contestants.WARM_UP_JOBS

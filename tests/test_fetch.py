@@ -275,7 +275,7 @@ def test_silence_in_the_middle_is_given_up(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops_the_run_and_not_the_row(tmp_path: Path) -> None:
     async def refusing(function: Callable[..., Any], *args: Any) -> Any:
-        if function is download._append:
+        if getattr(function, "__name__", "") == "finish":  # the last write
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return function(*args)
 

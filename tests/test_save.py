@@ -204,7 +204,7 @@ def complete_with_words(ledger: Ledger) -> int:
 
 
 @pytest.mark.parametrize("stem", ["a.mp4", "A.mp4"])
-@pytest.mark.parametrize("steps", [*range(12), None])
+@pytest.mark.parametrize("steps", [*range(8), None])
 def test_a_sidecar_never_takes_the_name_of_a_file_nor_a_file_that_of_a_sidecar(
     folder: Folder, steps: int | None, stem: str
 ) -> None:
@@ -232,7 +232,7 @@ def test_a_file_that_came_where_the_sidecar_of_a_reserved_name_goes_is_never_rep
         plan(ledger, make_row("a"))
         complete(ledger)
         with pytest.raises(Crash):
-            folder.save(ledger, steps=7)
+            folder.save(ledger, steps=3)
         assert ledger.artifacts(1, 1, 1)["video"] == ("outputs/camp/a.mp4", False)
         foreign = folder.outputs / "camp" / "a.mp4.json"
         foreign.unlink(missing_ok=True)
@@ -268,6 +268,7 @@ def test_a_name_taken_between_looking_and_putting_stays_its_owners(folder: Folde
 
         async def run_blocking(func: Callable[..., Any], *args: Any) -> Any:
             if args and args[0] == foreign:  # the very step that would put ours there
+                foreign.parent.mkdir(parents=True, exist_ok=True)
                 foreign.write_bytes(b"somebody's own")
             return func(*args)
 
@@ -462,7 +463,7 @@ def test_a_crash_before_any_step_of_saving_loses_nothing_and_leaves_no_stray(
         assert {*folder.names()} == {str(p.relative_to(folder.outputs))[:-5] for p in folder.outputs.rglob("*.json")}
         check_ledger(folder.path)
         if is_done:
-            assert step > 5
+            assert step > 3  # every effect within a step: test_crash, test_power_loss
             return
     pytest.fail("it never came to an end")
 

@@ -19,16 +19,16 @@ import anyio.lowlevel
 import httpx
 
 from batch import __version__
-from batch.errors import Action, CallFailed, InputError
+from batch.errors import Action, CallFailed
 from batch.fal import events, history, protocol
 from batch.fal.failures import Call, answer_failure, submit_doubt, transport_failure
 from batch.fal.protocol import Answer, CancelAnswer, Hosts
 from batch.fal.storage import Storage
 from batch.fal.webhook import hide_secrets_in_logs, parsed_keys
-from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, http_client, read_body
+from batch.fal.wire import CONNECT_TIMEOUT_S, Wire, read_body, request_of
 from batch.jobs import Attempt, LocalFile, Outcome, PastRequest, Status, Ticket, Upload
 
-__all__ = ["CANCEL_GRACE_S", "SUBMIT_DEADLINE_S", "FalClient", "transports"]
+__all__ = ["CANCEL_GRACE_S", "SUBMIT_DEADLINE_S", "FalClient"]
 
 SUBMIT_DEADLINE_S = 60.0
 """Over the whole POST. fal answers a submit in well under a second; after a minute the answer will not come."""
@@ -39,14 +39,11 @@ CANCEL_GRACE_S = 5.0
 SUBMIT_BODY_BYTES_MAX = 1024 * 1024
 """Of a submit's answer, which is a few hundred bytes."""
 
-CONNECTIONS_MAX = 100
-CONNECTIONS_KEPT_MAX = 20
-
 
 class FalClient:
     """Everything that is said to fal. The key is sent to the four hosts and to no other, whatever an answer says.
 
-    `submit_transport` carries the paid POSTs alone and opens a connection for each (see `transports`). `clock` is our
+    `submit_transport` carries the paid POSTs alone and opens a connection for each (see transport.py). `clock` is our
     wall clock in seconds since 1970.
     """
 
@@ -63,7 +60,7 @@ class FalClient:
         self._hosts = hosts
         self._clock = clock
         self._wire = Wire(hosts=hosts, key=key, transport=transport, clock=clock, user_agent=user_agent)
-        self._submit_client = http_client(submit_transport)
+        self._submit_transport = submit_transport
         self._storage = Storage(self._wire)
 
     @property
@@ -98,7 +95,7 @@ class FalClient:
         except anyio.get_cancelled_exc_class():
             # Told to stop before the first byte: an answer too, and a better one than a doubt at the next start.
             raise CallFailed("submit: stopped before it was sent", action=Action.RESUBMIT, cause="stopped") from None
-        post = _Post(self._submit_client, request, self._wire.note_date)
+        post = _Post(self._submit_transport, request, self._wire.note_date)
         await _run_with_grace(post.run, deadline_s=SUBMIT_DEADLINE_S, grace_s=CANCEL_GRACE_S)
         return self._settled(attempt, post)
 
@@ -172,7 +169,7 @@ class FalClient:
         return self._failure(Call.RESULT, Answer(status_code=past.status_code, headers={}, content=content))
 
     async def aclose(self) -> None:
-        await self._submit_client.aclose()
+        await self._submit_transport.aclose()
         await self._wire.aclose()
 
     def _submit_request(
@@ -188,7 +185,7 @@ class FalClient:
             raise CallFailed(
                 f"submit: the input is not JSON: {exc}", action=Action.FAIL_JOB, cause="bad_input"
             ) from exc
-        # load-bearing: httpx joins headers of one name in two spellings, so theirs go first and by lower case.
+        # load-bearing: headers of one name in two spellings would both be sent, so theirs go first and by lower case.
         headers = {name.lower(): value for name, value in more_headers.items()}
         ours = self._wire.headers(url) | {"Content-Type": "application/json", "Connection": "close"}
         ours |= dict.fromkeys(protocol.START_TIMEOUT_HEADERS, protocol.header_seconds(attempt.start_timeout_s))
@@ -198,9 +195,7 @@ class FalClient:
         params = None if webhook_url is None else {protocol.WEBHOOK_PARAMETER: webhook_url}
         if webhook_url is not None:
             hide_secrets_in_logs()
-        return self._submit_client.build_request(
-            "POST", url, params=params, content=body, headers=headers, timeout=timeout
-        )
+        return request_of("POST", url, params=params, content=body, headers=headers, timeout=timeout)
 
     def _settled(self, attempt: Attempt, post: _Post) -> Ticket:
         """What the POST came to, from what was seen of it: the ticket, or the CallFailed that says what next."""
@@ -236,16 +231,19 @@ class FalClient:
 
     def _ours(self, url: str) -> str | None:
         """The URL when it leads to the queue host, as a ticket of a ledger made for it does."""
-        return url if protocol.origin(url) == protocol.origin(self._hosts.queue) else None
+        return url if protocol.is_at(url, self._hosts.queue) else None
 
 
 class _Post:
     """One POST, and what was seen of it however it ended."""
 
     def __init__(
-        self, client: httpx.AsyncClient, request: httpx.Request, note_date: Callable[[Mapping[str, str]], object]
+        self,
+        transport: httpx.AsyncBaseTransport,
+        request: httpx.Request,
+        note_date: Callable[[Mapping[str, str]], object],
     ) -> None:
-        self._client = client
+        self._transport = transport
         self._request = request
         self._request.extensions["trace"] = self._trace
         self._note_date = note_date
@@ -261,8 +259,7 @@ class _Post:
     async def run(self) -> None:
         """Sends the request and reads its answer. Raises nothing that a network can cause."""
         try:
-            # Auth() adds nothing; follow_redirects is off in http_client: this line is the one POST.
-            response = await self._client.send(self._request, auth=httpx.Auth(), stream=True)
+            response = await self._transport.handle_async_request(self._request)  # this line is the one POST
             try:
                 self.status_code, self.headers = response.status_code, response.headers
                 self._note_date(response.headers)
@@ -317,25 +314,3 @@ async def _run_with_grace(run: Callable[[], Awaitable[None]], *, deadline_s: flo
         # trio deliver a cancellation again at every checkpoint, so the caller's next await raises it.
         if not is_over:
             raise
-
-
-def transports(*, proxy: str | None, is_loopback: bool) -> tuple[httpx.AsyncBaseTransport, httpx.AsyncBaseTransport]:
-    """The real transports: the one for submits, then the one for everything else.
-
-    HTTP/1.1 and no retries in either: a layer below that repeats a POST would pay twice. The submit one keeps no
-    connection, so that no POST meets one that the server is just closing. No proxy is used to loopback.
-    """
-    used = None if is_loopback else proxy
-    trust = httpx.create_ssl_context()
-
-    def transport(limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(verify=trust, http1=True, http2=False, retries=0, proxy=used, limits=limits)
-
-    try:
-        return (
-            transport(httpx.Limits(max_connections=None, max_keepalive_connections=0)),
-            transport(httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT_MAX)),
-        )
-    except (ValueError, ImportError):
-        # The address may hold a password, so neither it nor the library's words about it are shown.
-        raise InputError("the proxy cannot be used: expected http://host:port, https:// or socks5://") from None

@@ -18,7 +18,7 @@ from batch.fal import history, protocol
 from batch.fal.failures import Call, answer_failure, transport_failure
 from batch.fal.prices import ListedPrice, listed_prices
 from batch.fal.protocol import Hosts
-from batch.fal.wire import Wire, http_client
+from batch.fal.wire import Wire, request_of
 from batch.jobs import PastRequest
 
 __all__ = ["NO_REQUEST", "Probe", "Reached"]
@@ -50,14 +50,13 @@ class Probe:
         self._key = key
         self._transport = transport
         self._clock = clock
-        self._client = http_client(transport)
 
     async def reach(self, url: str) -> Reached:
         """Asks a host for anything, without the key; whatever it answers, it is there. CallFailed when it does not."""
         begun, begun_at = anyio.current_time(), self._clock()
         try:
-            request = self._client.build_request("GET", url, headers={"User-Agent": f"fal-batch/{__version__}"})
-            response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+            request = request_of("GET", url, headers={"User-Agent": f"fal-batch/{__version__}", "Accept": "*/*"})
+            response = await self._transport.handle_async_request(request)
             await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
             verdict = transport_failure(Call.STATUS, exc)
@@ -98,7 +97,7 @@ class Probe:
         return [request async for request in found]
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     def _wire(self) -> Wire:
         return Wire(

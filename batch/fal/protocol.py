@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -229,6 +230,11 @@ def _whole_text(value: Any) -> Any:
     return [_whole_text(child) for child in value] if isinstance(value, list) else value
 
 
+def is_at(url: str, base: str) -> bool:
+    """Whether a URL leads to the host of `base`, itself the address of one (see `origin`)."""
+    return url.startswith(base.rstrip("/") + "/") or origin(url) == origin(base)
+
+
 def parsed_request_id(value: object) -> str | None:
     """A request_id, None when the value cannot be one. It is opaque: any printable text that is not absurdly long."""
     if isinstance(value, str) and 0 < len(value) <= REQUEST_ID_CHARS_MAX and value.isprintable() and value.strip(" ."):
@@ -384,6 +390,7 @@ def parsed_time(value: object) -> float | None:
         return None
 
 
+@lru_cache(maxsize=16)  # many answers come in one second
 def parsed_http_date(value: str | None) -> float | None:
     """An HTTP date (a `Date` header) as seconds since 1970, None when it is none."""
     try:

@@ -6,7 +6,6 @@ The paid POST is not sent from here (client.py has it, with rules of its own); e
 
 from __future__ import annotations
 
-import http.cookiejar
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,10 +16,10 @@ import httpx
 
 from batch.errors import Action, CallFailed, InputError
 from batch.fal.failures import Call, transport_failure
-from batch.fal.protocol import Answer, Hosts, origin, parsed_http_date
+from batch.fal.protocol import Answer, Hosts, is_at, origin, parsed_http_date
 from batch.fal.webhook import without_secrets
 
-__all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "http_client", "read_body"]
+__all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "read_body", "request_of"]
 
 CLOCK_OFFSET_S_MAX = 7 * 86400.0  # a Date further off is a broken cache's, not a clock's
 CLOCK_SET_S = 30.0  # by so much a clock does not drift within a run: it was set, or the machine slept
@@ -68,10 +67,10 @@ class Wire:
         self._uptime_offset_s = 0.0
         self._key = key
         self._secrets = [part for part in (key or "", *(key or "").split(":")) if len(part) >= SECRET_CHARS_MIN]
-        self._origins = {origin(url) for url in (hosts.queue, hosts.rest, hosts.cdn, hosts.api)}
-        if None in self._origins:
+        self._bases = (hosts.queue, hosts.rest, hosts.cdn, hosts.api)
+        if any(origin(base) is None for base in self._bases):
             raise InputError("each of fal's hosts has to be an http:// or https:// address without a user name")
-        self._client = http_client(transport)
+        self._transport = transport
 
     async def ask(
         self,
@@ -92,14 +91,14 @@ class Wire:
         """
         try:
             with anyio.fail_after(deadline_s):
-                request = self._client.build_request(
+                request = request_of(
                     method,
                     url,
                     params=params,
                     content=content,
                     headers={**self.headers(url, token=token), **(headers or {})},
                 )
-                response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+                response = await self._transport.handle_async_request(request)
                 try:
                     date = self.note_date(response.headers)
                     if call is Call.HISTORY:
@@ -129,14 +128,14 @@ class Wire:
         """
         try:
             with anyio.fail_after(CALL_DEADLINE_S):
-                request = self._client.build_request(
+                request = request_of(
                     "GET",
                     url,
                     params=params,
                     headers={**self.headers(url), **headers},
                     timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=silence_s),
                 )
-                response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+                response = await self._transport.handle_async_request(request)
             try:
                 self.note_date(response.headers)
                 yield Streamed(
@@ -149,7 +148,8 @@ class Wire:
 
     def headers(self, url: str, *, token: str | None = None) -> dict[str, str]:
         """The headers of every request to `url`, which must be one of the configured hosts."""
-        assert origin(url) in self._origins, f"{origin(url)} is none of the hosts that the key may be sent to"
+        is_ours = any(is_at(url, base) for base in self._bases)
+        assert is_ours, f"{origin(url)} is none of the hosts that the key may be sent to"
         login = f"Bearer {token}" if token else f"Key {self._key}" if self._key else None
         return {
             **({} if login is None else {"Authorization": login}),
@@ -197,18 +197,25 @@ class Wire:
         return failure
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
 
-def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client that adds nothing of its own: no environment, no redirects, no cookies."""
-    no_cookies = http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(
-        transport=transport,
-        trust_env=False,
-        follow_redirects=False,
-        cookies=no_cookies,
-        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+TIMEOUT = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+
+
+def request_of(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    params: Mapping[str, str | Sequence[str]] | None = None,
+    content: bytes | None = None,
+    timeout: httpx.Timeout = TIMEOUT,
+) -> httpx.Request:
+    """A request as it goes to a transport: without httpx's client above it there is no environment, no redirect, no
+    cookie and no login that nobody asked for."""
+    return httpx.Request(
+        method, url, params=params, headers=dict(headers), content=content, extensions={"timeout": timeout.as_dict()}
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import http.cookiejar
+import hashlib
 import ipaddress
 import re
 import urllib.parse
@@ -28,6 +28,9 @@ __all__ = ["Fetcher", "Saved"]
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 """Between two chunks, not over the file: a large file on a slow line is no failure, a minute of silence is."""
+
+HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
+TIMEOUTS = {"timeout": httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S).as_dict()}
 
 PACE_S, PACE_BYTES = 300.0, 64 * 1024
 """Less than this much in this long is a connection that drips: given up, and resumed later over another."""
@@ -79,14 +82,7 @@ class Fetcher:
         trusted_since: float = 0.0,
         bytes_max: int = FILE_BYTES_MAX,
     ) -> None:
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            cookies=http.cookiejar.CookieJar(policy=http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
-        )
+        self._transport = transport
         self._allow_http_loopback = allow_http_loopback
         self._extra_origins = frozenset(_origin(httpx.URL(url)) for url in extra_origins)
         self._run_blocking = run_blocking
@@ -101,25 +97,22 @@ class Fetcher:
         """
         try:
             if url[:5].lower() == "data:":
-                media_type = await self._decode(url, part)
+                saved = await self._decode(url, part)
             else:
                 try:
-                    media_type = await self._transfer(url, part, expected_bytes, resume=True)
+                    saved = await self._transfer(url, part, expected_bytes, resume=True)
                 except _StartOver:
-                    media_type = await self._transfer(url, part, expected_bytes, resume=False)
+                    saved = await self._transfer(url, part, expected_bytes, resume=False)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, UnicodeError) as exc:
             raise DownloadFailed(f"{_shown(url)}: {type(exc).__name__}: {exc}".rstrip(": ")) from exc
-        with disk_trouble(part):
-            size_bytes = part.stat().st_size
-            if size_bytes == 0:
-                raise DownloadFailed(f"{_shown(url)}: the file is empty")
-            sha256 = await self._run_blocking(sha256_of, part)
-        return Saved(path=part, size_bytes=size_bytes, sha256=sha256, media_type=media_type)
+        if saved.size_bytes == 0:
+            raise DownloadFailed(f"{_shown(url)}: the file is empty")
+        return saved
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
-    async def _decode(self, url: str, part: Path) -> str | None:
+    async def _decode(self, url: str, part: Path) -> Saved:
         """A data URI is a result file too: models asked for `sync_mode` answer in them."""
         head, comma, data = url.partition(",")
         media_type, *options = head[5:].split(";")
@@ -132,44 +125,44 @@ class Fetcher:
         except (ValueError, binascii.Error) as exc:
             raise DownloadFailed(f"{_shown(url)}: not a data URI that can be read: {exc}") from exc
         with disk_trouble(part):
-            await self._run_blocking(part.write_bytes, content)
-        return media_type.strip() or None
+            written = _Part(part, begins_at=0)
+            size_bytes, sha256 = await self._run_blocking(written.finish, content)
+        return Saved(path=part, size_bytes=size_bytes, sha256=sha256, media_type=media_type.strip() or None)
 
     def _is_trusted(self, part: Path) -> bool:
         """Whether what is in a part is what was written. A power cut may leave holes further back than the overlap that
         is compared, and a container with a hole in it looks whole."""
         return part.exists() and part.stat().st_mtime >= self._trusted_since
 
-    async def _transfer(self, url: str, part: Path, expected_bytes: int | None, *, resume: bool) -> str | None:
-        with disk_trouble(part):
-            had_bytes = part.stat().st_size if resume and self._is_trusted(part) else 0
+    async def _transfer(self, url: str, path: Path, expected_bytes: int | None, *, resume: bool) -> Saved:
+        with disk_trouble(path):
+            had_bytes = path.stat().st_size if resume and self._is_trusted(path) else 0
         start = max(0, had_bytes - OVERLAP_BYTES)
         headers = {"Range": f"bytes={start}-"} if start else {}
         with anyio.fail_after(OPEN_DEADLINE_S):
             response = await self._opened(url, headers)
         try:
             begins_at, length = _extent(url, response, start, self._bytes_max)
-            with disk_trouble(part):
-                file = await self._run_blocking(open, part, "r+b" if begins_at else "wb")
+            part = _Part(path, begins_at=begins_at)
             try:
-                ends_at = await self._copy(url, response, file, begins_at, had_bytes)
+                sha256, ends_at = await self._copy(url, response, part, had_bytes)
             finally:
-                file.close()
+                part.close()
         finally:
             await response.aclose()
         # The server's length is exact; the one in the result is the model's word, and more than it promised is no harm.
         if ends_at != (ends_at if length is None else length) or (length is None and ends_at < (expected_bytes or 0)):
             raise DownloadFailed(f"{_shown(url)}: {ends_at} of {length or expected_bytes} bytes came")
-        return response.headers.get("content-type", "").split(";")[0].strip().lower() or None
+        media_type = response.headers.get("content-type", "").split(";")[0].strip().lower() or None
+        return Saved(path=path, size_bytes=ends_at, sha256=sha256, media_type=media_type)
 
     async def _opened(self, url: str, headers: dict[str, str]) -> httpx.Response:
         """The answer to go on with, redirects followed one by one, each target under the same rule as the first."""
         target = httpx.URL(url)
         for _ in range(REDIRECTS_MAX + 1):
             self._check(target)
-            # Auth() keeps httpx from making a login out of a user name in the URL.
-            request = self._client.build_request("GET", target, headers=headers)
-            response = await self._client.send(request, auth=httpx.Auth(), stream=True)
+            request = httpx.Request("GET", target, headers=HEADERS | headers, extensions=TIMEOUTS)
+            response = await self._transport.handle_async_request(request)
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             await response.aclose()
@@ -187,21 +180,20 @@ class Fetcher:
         if not is_allowed or not url.host:
             raise DownloadFailed(f"{_shown(str(url))}: result files are fetched over https only")
 
-    async def _copy(self, url: str, response: httpx.Response, file: IO[bytes], begins_at: int, had_bytes: int) -> int:
-        """Writes the body from `begins_at` on, over the tail of what was there already, which must be the same bytes.
-        Whatever came before a break is written, too. Returns where the body ended."""
-        part = Path(file.name)
-        with disk_trouble(part):
-            tail = await self._run_blocking(_read_from, file, begins_at) if begins_at else b""
-        assert len(tail) in (0, had_bytes - begins_at)
-        position, same_up_to = begins_at, begins_at + len(tail)
+    async def _copy(self, url: str, response: httpx.Response, part: _Part, had_bytes: int) -> tuple[str, int]:
+        """Writes the body from where the part begins, over the tail of what was there already, which must be the same
+        bytes. Whatever came before a break is written, too. Returns the file's hash, and where the body ended."""
+        with disk_trouble(part.path):
+            tail: bytes = await self._run_blocking(part.tail) if part.begins_at else b""
+        assert len(tail) in (0, had_bytes - part.begins_at)
+        position, same_up_to = part.begins_at, part.begins_at + len(tail)
         waiting = bytearray()
         chunks = response.aiter_bytes()
         paced_at, paced_from = anyio.current_time(), position
         try:
             while (chunk := await _next(chunks)) is not None:
                 if position < same_up_to:
-                    known = tail[position - begins_at : position - begins_at + len(chunk)]
+                    known = tail[position - part.begins_at : position - part.begins_at + len(chunk)]
                     if chunk[: len(known)] != known:
                         raise _StartOver
                     waiting += chunk[len(known) :]
@@ -215,19 +207,62 @@ class Fetcher:
                 if position > self._bytes_max:
                     raise DownloadFailed(f"{_shown(url)}: larger than {self._bytes_max} bytes", is_gone=True)
                 if len(waiting) >= WRITE_BYTES:
-                    await self._write(file, waiting)
+                    with disk_trouble(part.path):
+                        await self._run_blocking(part.append, waiting)
+                    waiting = bytearray()
         except (httpx.HTTPError, TimeoutError):
-            await self._write(file, waiting)
+            with disk_trouble(part.path):
+                await self._run_blocking(part.append, waiting)
             raise
-        await self._write(file, waiting)
         if position < same_up_to:
             raise _StartOver  # the server has less than we have
-        return position
+        with disk_trouble(part.path):
+            _, sha256 = await self._run_blocking(part.finish, waiting)
+        return sha256, position
 
-    async def _write(self, file: IO[bytes], waiting: bytearray) -> None:
-        with disk_trouble(Path(file.name)):
-            await self._run_blocking(_append, file, bytes(waiting))
-        waiting.clear()
+
+class _Part:
+    """A part on the disk while bytes are put to it from `begins_at` on; what it is asked for blocks.
+
+    A file that comes in one go is hashed as it is written, one that was resumed is read once more at its end.
+    """
+
+    def __init__(self, path: Path, *, begins_at: int) -> None:
+        self.path = path
+        self.begins_at = begins_at
+        self._file: IO[bytes] | None = None
+        self._hash = hashlib.sha256()
+
+    def tail(self) -> bytes:
+        """What is there from where it begins."""
+        file = self._opened()
+        content = file.read()
+        file.seek(self.begins_at + len(content))
+        return content
+
+    def append(self, content: bytes | bytearray) -> None:
+        file = self._opened()
+        file.write(content)
+        file.flush()
+        if not self.begins_at:
+            self._hash.update(content)
+
+    def finish(self, content: bytes | bytearray) -> tuple[int, str]:
+        """Puts the last bytes to it. How many it has, and their hash."""
+        self.append(content)
+        self.close()
+        sha256 = sha256_of(self.path) if self.begins_at else self._hash.hexdigest()
+        return self.path.stat().st_size, sha256
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = open(self.path, "r+b" if self.begins_at else "wb")  # noqa: SIM115 - closed by `close`
+            self._file.seek(self.begins_at)
+        return self._file
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
@@ -260,16 +295,6 @@ def _extent(url: str, response: httpx.Response, start: int, bytes_max: int) -> t
     if length is not None and length > bytes_max:
         raise DownloadFailed(f"{_shown(url)}: {length} bytes are more than {bytes_max}", is_gone=True)
     return start, length
-
-
-def _read_from(file: IO[bytes], position: int) -> bytes:
-    file.seek(position)
-    return file.read()
-
-
-def _append(file: IO[bytes], content: bytes) -> None:
-    file.write(content)
-    file.flush()
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,329 @@
+"""HTTP/1.1 over a connection: what httpx calls a transport, made for many small questions at once.
+
+httpx's own looks at all of its connections for every request, a millisecond with ten in flight and eight with 256; here
+a question takes the connection that was used last, whatever their number. h11 reads and writes the protocol, anyio the
+sockets. What happens next after an error is failures.py's to say; here each error only gets its exact name, because a
+paid POST hangs on it: a Connect error before the first byte of the request, and none of these after it.
+
+Only a GET or HEAD ever rides on a connection that was used before, and only such a one is sent again when the server
+had closed that connection meanwhile. Everything else has a connection of its own and is sent once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import anyio
+import anyio.abc
+import h11
+import httpx
+
+from batch.errors import InputError
+
+__all__ = ["CONNECTIONS_MAX", "Transport", "transports"]
+
+CONNECTIONS_MAX = 512
+"""Open at once for free calls; a status stream holds one for as long as its job runs."""
+
+IDLE_S_MAX = 20.0
+"""A connection that was idle for longer is not used again: servers close theirs after a minute or so."""
+
+HEAD_BYTES_MAX = 64 * 1024  # of an answer's head; h11 refuses a longer one
+READ_BYTES = 256 * 1024  # as much as the event loop reads at once, so that nothing stays behind between two answers
+REPEATABLE = frozenset({"GET", "HEAD"})
+
+Origin = tuple[str, str, int]
+
+
+def transports(*, proxy: str | None, is_loopback: bool) -> tuple[httpx.AsyncBaseTransport, httpx.AsyncBaseTransport]:
+    """The real transports: the one for submits, then the one for everything else.
+
+    HTTP/1.1 and no retries of a POST in either: a layer below that repeats it would pay twice. The submit one keeps no
+    connection, so that no POST meets one that the server is just closing. No proxy is used to loopback; through one it
+    is httpx that connects.
+    """
+    trust = httpx.create_ssl_context()
+    if proxy is None or is_loopback:
+        return Transport(trust=trust, connections_max=None, keeps=False), Transport(trust=trust)
+
+    def through_proxy(limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=trust, http1=True, http2=False, retries=0, proxy=proxy, limits=limits)
+
+    try:
+        return (
+            through_proxy(httpx.Limits(max_connections=None, max_keepalive_connections=0)),
+            through_proxy(httpx.Limits(max_connections=100, max_keepalive_connections=20)),
+        )
+    except (ValueError, ImportError):
+        # The address may hold a password, so neither it nor the library's words about it are shown.
+        raise InputError("the proxy cannot be used: expected http://host:port, https:// or socks5://") from None
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Connections to any number of hosts, those that are idle kept for the next GET unless `keeps` is False.
+
+    Raises httpx's exceptions and honours its timeouts (`extensions["timeout"]`) and its trace (`connect_tcp.started`
+    and `send_request_headers.started`: with the second the first byte may have left).
+    """
+
+    def __init__(
+        self, *, trust: ssl.SSLContext, connections_max: int | None = CONNECTIONS_MAX, keeps: bool = True
+    ) -> None:
+        trust.set_alpn_protocols(["http/1.1"])
+        self._trust = trust
+        self._keeps = keeps
+        self._room = None if connections_max is None else anyio.Semaphore(connections_max, fast_acquire=True)
+        self._idle: dict[Origin, deque[_Connection]] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        origin = _origin(request.url)
+        timeouts = request.extensions.get("timeout", {})
+        await self._take_room(timeouts)
+        try:
+            kept = await self._kept(origin) if request.method in REPEATABLE else None
+            if kept is not None:
+                try:
+                    return await self._asked(kept, request, timeouts)
+                except _ClosedMeanwhile:
+                    pass  # load-bearing: only a GET or HEAD comes this way, and not a byte of an answer had come
+            connection = await self._connected(origin, request, timeouts)
+            return await self._asked(connection, request, timeouts)
+        except BaseException:
+            self._give_room()
+            raise
+
+    async def aclose(self) -> None:
+        for connections in self._idle.values():
+            while connections:
+                await connections.pop().aclose()
+
+    async def _asked(
+        self, connection: _Connection, request: httpx.Request, timeouts: Mapping[str, float | None]
+    ) -> httpx.Response:
+        try:
+            head = await connection.ask(request, timeouts)
+        except BaseException:
+            await connection.aclose()
+            raise
+        return httpx.Response(
+            head.status_code,
+            headers=head.headers.raw_items(),
+            stream=_Body(connection, timeouts.get("read"), self._done_with),
+            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason},
+        )
+
+    async def _connected(
+        self, origin: Origin, request: httpx.Request, timeouts: Mapping[str, float | None]
+    ) -> _Connection:
+        """A fresh connection. Whatever goes wrong here, not a byte of the request has left."""
+        scheme, host, port = origin
+        await _trace(request, "connection.connect_tcp.started")
+        try:
+            with anyio.fail_after(timeouts.get("connect")):
+                stream: anyio.abc.ByteStream
+                if scheme == "https":
+                    stream = await anyio.connect_tcp(
+                        host, port, ssl_context=self._trust, tls_hostname=host, tls_standard_compatible=False
+                    )
+                else:
+                    stream = await anyio.connect_tcp(host, port)
+        except TimeoutError as exc:
+            raise httpx.ConnectTimeout(f"no connection to {host}:{port} in time") from exc
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, UnicodeError) as exc:
+            raise httpx.ConnectError(f"cannot connect to {host}:{port}: {_words(exc)}") from exc
+        return _Connection(stream, origin)
+
+    async def _kept(self, origin: Origin) -> _Connection | None:
+        """The connection to that host that was used last; those that the server has closed are passed over."""
+        connections = self._idle.get(origin)
+        while connections:
+            connection = connections.pop()
+            if connection.is_usable():
+                return connection
+            await connection.aclose()
+        return None
+
+    async def _done_with(self, connection: _Connection) -> None:
+        self._give_room()
+        if not (self._keeps and connection.is_at_rest()):
+            await connection.aclose()
+            return
+        connections = self._idle.setdefault(connection.origin, deque())
+        connections.append(connection)
+        while connections[0].is_old():
+            await connections.popleft().aclose()
+
+    async def _take_room(self, timeouts: Mapping[str, float | None]) -> None:
+        if self._room is None:
+            return
+        try:
+            with anyio.fail_after(timeouts.get("pool")):
+                await self._room.acquire()
+        except TimeoutError as exc:
+            raise httpx.PoolTimeout("no connection was free in time") from exc
+
+    def _give_room(self) -> None:
+        if self._room is not None:
+            self._room.release()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of one answer; closing it gives the connection back."""
+
+    def __init__(
+        self,
+        connection: _Connection,
+        timeout_s: float | None,
+        done_with: Callable[[_Connection], Awaitable[None]],
+    ) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._done_with = done_with
+        self._is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while isinstance(event := await self._connection.next_event(self._timeout_s), h11.Data):
+            yield bytes(event.data)
+
+    async def aclose(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            await self._done_with(self._connection)
+
+
+class _ClosedMeanwhile(Exception):
+    """A connection that was idle ended before the first byte of an answer."""
+
+
+class _Connection:
+    """One connection: one request, its answer, then perhaps the next."""
+
+    def __init__(self, stream: anyio.abc.ByteStream, origin: Origin) -> None:
+        self.origin = origin
+        self._stream = stream
+        self._socket: socket.socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._is_kept = False
+        self._idle_since = 0.0
+        self._has_heard = False
+
+    async def ask(self, request: httpx.Request, timeouts: Mapping[str, float | None]) -> h11.Response:
+        """Sends the request, once, and reads the head of its answer."""
+        content = await request.aread()
+        try:
+            parts: list[h11.Event] = [
+                h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw),
+                *([h11.Data(data=content)] if content else []),
+                h11.EndOfMessage(),
+            ]
+            out = b"".join(self._protocol.send(part) or b"" for part in parts)
+        except h11.LocalProtocolError as exc:
+            raise httpx.LocalProtocolError(str(exc)) from exc
+        await _trace(request, "http11.send_request_headers.started")
+        unsent = await self._send(out, timeouts.get("write"))
+        try:
+            event = await self.next_event(timeouts.get("read"))
+            while isinstance(event, h11.InformationalResponse):
+                event = await self.next_event(timeouts.get("read"))
+        except (httpx.ReadError, httpx.RemoteProtocolError) as exc:
+            if self._is_kept and not self._has_heard:
+                raise _ClosedMeanwhile from exc
+            raise unsent or exc from exc
+        assert isinstance(event, h11.Response), "an answer begins with its head"
+        return event
+
+    async def next_event(self, timeout_s: float | None) -> object:
+        """What the answer goes on with: its head, a piece of its body, its end."""
+        while True:
+            try:
+                event = self._protocol.next_event()
+            except h11.RemoteProtocolError as exc:
+                raise httpx.RemoteProtocolError(str(exc)) from exc
+            if event is not h11.NEED_DATA:
+                return event
+            data = await self._received(timeout_s)
+            if not data and self._protocol.their_state is h11.SEND_RESPONSE:
+                raise httpx.RemoteProtocolError("the server closed the connection without a whole answer")
+            self._protocol.receive_data(data)
+
+    def is_at_rest(self) -> bool:
+        """Whether the answer ended so that another request may follow; then the connection is ready for it."""
+        protocol = self._protocol
+        if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
+            return False
+        protocol.start_next_cycle()
+        self._is_kept, self._has_heard, self._idle_since = True, False, anyio.current_time()
+        return True
+
+    def is_old(self) -> bool:
+        return anyio.current_time() - self._idle_since > IDLE_S_MAX
+
+    def is_usable(self) -> bool:
+        """Whether an idle connection may carry another request: anything there to read on it is its end, or an answer
+        that nobody asked for."""
+        return not self.is_old() and not _is_readable(self._socket)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True), contextlib.suppress(OSError, anyio.BrokenResourceError):
+            await self._stream.aclose()
+
+    async def _send(self, out: bytes, timeout_s: float | None) -> httpx.WriteError | None:
+        """The error of a broken connection is returned: a server that refuses a body before it has all of it has
+        answered, and its answer is worth more than the error."""
+        try:
+            with anyio.fail_after(timeout_s):
+                await self._stream.send(out)
+        except TimeoutError as exc:
+            raise httpx.WriteTimeout("the request could not be sent in time") from exc
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            return httpx.WriteError(_words(exc))
+        return None
+
+    async def _received(self, timeout_s: float | None) -> bytes:
+        """The next bytes; none at the end."""
+        try:
+            with anyio.fail_after(timeout_s):
+                data = await self._stream.receive(READ_BYTES)
+        except anyio.EndOfStream:
+            return b""
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout("nothing came in time") from exc
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            raise httpx.ReadError(_words(exc)) from exc
+        self._has_heard = True
+        return data
+
+
+def _origin(url: httpx.URL) -> Origin:
+    if url.scheme not in {"http", "https"}:
+        raise httpx.UnsupportedProtocol(f"an address begins with http:// or https://, not {url.scheme}://")
+    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _words(exc: BaseException) -> str:
+    """The system's own words, which anyio keeps a level or two down."""
+    while inner := exc.__cause__ or (exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else None):
+        exc = inner
+    if isinstance(exc, OSError) and exc.errno and not isinstance(exc, socket.gaierror | ssl.SSLError):
+        return os.strerror(exc.errno)  # asyncio writes the address into its own words
+    return str(exc) or type(exc).__name__
+
+
+async def _trace(request: httpx.Request, name: str) -> None:
+    trace = request.extensions.get("trace")
+    if trace is not None:
+        await trace(name, {})
