@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ __all__ = ["Workbook", "letters", "open_workbook"]
 UNPACKED_BYTES_MAX = 8 * 1024**3  # a full sheet of prompts is about a tenth of it
 RATIO_MAX, RATIO_FROM_BYTES = 400, 256 * 1024**2  # the emptiest of real sheets pack to a hundredth of their size
 LISTED_MAX = 12
+CHUNK_ROWS = 500
 
 # What a damaged file makes openpyxl raise: of its zip, of its XML, of what it expects in that.
 _DAMAGE = (
@@ -66,29 +67,37 @@ class Workbook:
 
     def top(self) -> Iterator[tuple[int, Sequence[str]]]:
         """The first rows as they are, the header among them."""
-        with _reading(self.path), _opened(self.path, self.sheet) as sheet:
-            for number, row in enumerate(itertools.islice(sheet.iter_rows(values_only=True), TOP_ROWS), start=1):
-                yield number, [column_name(text_of(value)) for value in row]
+        for number, row in enumerate(itertools.islice(self._rows(), TOP_ROWS), start=1):
+            yield number, [column_name(text_of(value)) for value in row]
 
     def records(self, report: Report) -> Iterator[Record]:
         """The rows below the header, blank ones left out but counted."""
         width, uncalculated, truths = len(self.header), self.marks.uncalculated, self.marks.truths
         empty = [""] * width
         has_unnamed = "" in self.header
-        with _reading(self.path), _opened(self.path, self.sheet) as sheet:
-            for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-                if number == 1:
-                    continue
-                if number in uncalculated and self._is_uncalculated(number, report):
-                    continue
-                cells = list(map(text_of, row))
-                for index, text in truths.get(number, ()):
-                    cells[index] = text
-                if not any(cell and not cell.isspace() for cell in cells):
-                    continue
-                if has_unnamed or any(cells[width:]):
-                    check_unnamed(self, number, cells, report)
-                yield Record(number, cells[:width] if len(cells) > width else cells + empty[len(cells) :], self.address)
+        for number, row in enumerate(self._rows(), start=1):
+            if number == 1 or (number in uncalculated and self._is_uncalculated(number, report)):
+                continue
+            cells = list(map(text_of, row))
+            for index, text in truths.get(number, ()):
+                cells[index] = text
+            if not any(cell and not cell.isspace() for cell in cells):
+                continue
+            if has_unnamed or any(cells[width:]):
+                check_unnamed(self, number, cells, report)
+            yield Record(number, cells[:width] if len(cells) > width else cells + empty[len(cells) :], self.address)
+
+    def _rows(self) -> Iterator[Sequence[Any]]:
+        """The values of all rows. Some are read at a time, so that what is caught and silenced is openpyxl's alone."""
+        with ExitStack() as stack:
+            with _reading(self.path):
+                rows = stack.enter_context(_opened(self.path, self.sheet)).iter_rows(values_only=True)
+            while True:
+                with _reading(self.path):
+                    chunk = list(itertools.islice(rows, CHUNK_ROWS))
+                if not chunk:
+                    return
+                yield from chunk
 
     def _is_uncalculated(self, number: int, report: Report) -> bool:
         """Report the formulas of a row that no program has calculated."""
