@@ -443,12 +443,6 @@ class Ledger(Steps):
             (why, attempt.job_id, why),
         )
 
-    def closed_later(self, attempt: Attempt, closed_at: float) -> None:
-        """Our clock was behind when the attempt was closed: this is when, by the clock as it was set since."""
-        self._write(
-            "UPDATE attempt SET closed_at = ? WHERE id = ? AND closed_at < ?", (closed_at, attempt.id, closed_at)
-        )
-
     def over(self, attempts: Iterable[Attempt], at_fal: float) -> None:
         """fal answered at `at_fal`, by its own clock, and their POSTs were over by then. The first answer counts."""
         with self._transaction():

@@ -40,7 +40,6 @@ class Doubts:
         options: RunOptions,
         clock: Callable[[], float],
         posting: Callable[[], Mapping[int, Attempt]],
-        claimed_at: Callable[[], Mapping[int, float]],
         wake: Callable[[], None],
         found: Callable[[], None],
         may_be_told: Callable[[Attempt], bool],
@@ -54,10 +53,8 @@ class Doubts:
         self._options = options
         self._clock = clock
         self._posting = posting
-        self._claimed_at = claimed_at
         self._wake = wake
         self._doubt = anyio.Event()
-        self._moved: dict[int, float] = {}  # by how much an attempt's end was noted later, because our clock was set
         self._judged_at: dict[int, float] = {}  # when the history last answered about an attempt
         self._next_look_at = math.inf
         self._is_at_rest = False
@@ -146,7 +143,6 @@ class Doubts:
         """Look for the attempts in doubt: by the id that a damaged answer showed, then in fal's history. `is_at_rest`
         while no job is on its way: then one that was given up and not submitted again yet can be taken back."""
         self._is_at_rest = is_at_rest
-        self._set_right()
         for attempt, seen_request_id in self._ledger.in_doubt(self._campaign_id):
             if seen_request_id is not None:
                 await self._ask_for_seen(attempt, seen_request_id)
@@ -159,17 +155,6 @@ class Doubts:
                 if exc.action is not Action.REPEAT:  # refused: no later moment of this run will do better
                     self._judged_at.update((attempt.id, math.inf) for attempt in attempts)
         self._wake()
-
-    def _set_right(self) -> None:
-        """Where our clock was behind at a submit of this run and was set since, the attempt ended later than noted."""
-        since = self._claimed_at()
-        for attempt, _ in self._ledger.in_doubt(self._campaign_id):
-            if attempt.id in since and attempt.closed_at is not None:
-                claimed = self._clock() - (anyio.current_time() - since[attempt.id])
-                behind, moved = claimed - attempt.submitting_at, self._moved.get(attempt.id, 0.0)
-                if behind - moved > reconcile.SKEW_S / 2:
-                    self._moved[attempt.id] = behind
-                    self._ledger.closed_later(attempt, attempt.closed_at + behind - moved)
 
     def _clusters(self) -> list[list[Attempt]]:
         """The attempts that the history can say more about, newest first, those of one endpoint and time together: one

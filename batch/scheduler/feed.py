@@ -113,7 +113,6 @@ class Scheduler:
             options=options,
             clock=clock,
             posting=lambda: self._submitter.posting,
-            claimed_at=lambda: self._submitter.claimed_at,
             wake=self._wake_up,
             found=self._gate.got_through,
             may_be_told=self.deliveries.may_come,

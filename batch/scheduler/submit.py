@@ -31,8 +31,7 @@ UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the
 class Submitter:
     """Submits jobs of one campaign. `doubted` is called when one ends in doubt.
 
-    `posting` are the attempts whose POST is open; `claimed_at` says when those in doubt were claimed, by the
-    event loop's clock, which nobody sets; `reasons` say why jobs could not be submitted in this run, and how
+    `posting` are the attempts whose POST is open; `reasons` say why jobs could not be submitted in this run, and how
     many. `unusable` are those of them that had been tried before: the others are not offered again anyway.
     """
 
@@ -65,7 +64,6 @@ class Submitter:
         self._asking_the_time = anyio.Lock()
         self._has_asked_the_time = False
         self.posting: dict[int, Attempt] = {}
-        self.claimed_at: dict[int, float] = {}
         self.unusable: set[int] = set()
         self.reasons: dict[str, int] = {}
 
@@ -95,7 +93,6 @@ class Submitter:
             self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
             return False
         self._gate.claimed()
-        claimed_at = anyio.current_time()
         # load-bearing: it leaves `posting` only when its answer is in the ledger. Until then the history may show it,
         # and an attempt in doubt that looks the same must not be given its request.
         self.posting[attempt.id] = attempt
@@ -103,8 +100,6 @@ class Submitter:
             ticket = await self._fal.submit(attempt, webhook_url=self._deliveries.address(attempt))
         except CallFailed as exc:
             self._not_accepted(attempt, exc)
-            if exc.action is Action.IN_DOUBT:
-                self.claimed_at[attempt.id] = claimed_at
             del self.posting[attempt.id]
             return False
         if self._ledger.known_request(ticket.request_id) is not None:
