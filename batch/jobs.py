@@ -267,13 +267,21 @@ def job_key(endpoint: str, input: Input, take: int) -> str:
     Data URIs (in base64, as fal takes them) enter by the hash of their bytes, local files already stand in the input
     by theirs, so neither a moved file nor another spelling of the same bytes makes a new job.
     """
-    return _key(endpoint, _texts_of(_by_content(input)), take)
+    return _key(endpoint, _content_texts(input), take)
 
 
 def _key(endpoint: str, texts: Mapping[str, str], take: int) -> str:
     """The key of an input whose values stand in `texts`, each by its content."""
     wanted = f'{{"endpoint":{_quoted(endpoint)},"input":{_object_text(texts)},"take":{take}}}'
     return hashlib.sha256(wanted.encode()).hexdigest()[:32]
+
+
+def _content_texts(input: Input) -> dict[str, str]:
+    """The canonical text of each field, data URIs by their content."""
+    return {
+        name: _quoted(value) if type(value) is str and value[:5].lower() != _DATA else canonical_json(_content(value))
+        for name, value in input.items()
+    }
 
 
 def _texts_of(value: Mapping[Any, Any]) -> dict[str, str]:
@@ -299,7 +307,7 @@ def seeded(
     The key of a row without a seed (or with -1) is the key of the input without one; a row whose seed *is* the derived
     one has the same key, so writing the derived seed into the sheet changes nothing.
     """
-    texts = _texts_of(_by_content(input))
+    texts = _content_texts(input)
     if seed_field is None:
         return _key(endpoint, texts, take), input
     asked = texts.pop(seed_field, "null")
@@ -417,20 +425,15 @@ def _normal(value: object) -> object:
     return value
 
 
-def _by_content(input: Input) -> Input:
-    """The input with every data URI replaced by the mark of its bytes."""
-    return {
-        str(name): child if type(child) is str and child[:5].lower() != _DATA else _content(child)
-        for name, child in input.items()
-    }
-
-
 def _content(value: object) -> object:
+    """The value with every data URI replaced by the mark of its bytes."""
     if isinstance(value, str):
         content = _data_uri_content(value)
         return value if content is None else {FILE_MARK: hashlib.sha256(content).hexdigest()}
-    if isinstance(value, Mapping):
-        return _by_content(value)
+    if value is None or isinstance(value, (int, float)):  # before Mapping, which takes long to say no
+        return value
+    if isinstance(value, (dict, Mapping)):
+        return {str(name): _content(child) for name, child in value.items()}
     if isinstance(value, (list, tuple)):
         return [_content(child) for child in value]
     return value

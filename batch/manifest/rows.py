@@ -68,6 +68,8 @@ class Reading:
         self._unknown_models = axes.get("endpoint", set()) - {model.id for model in head.models}
         in_templates = frozenset(name for filling in self._variants.templates for name in filling.template.names)
         self._in_templates = tuple(pair for pair in self._own if pair[0] in in_templates)
+        # Nothing of a campaign varies or names its rows: most sheets, and all that are long.
+        self._is_plain = not (self._variants.axes or self._variants.templates or self._plan.output)
         self._templates: dict[tuple[str, str], Template | str] = {}
         self._seen = Seen()
         self._seen_stems = Seen()
@@ -128,6 +130,9 @@ class Reading:
         id = self._id(record, texts)
         takes = self._takes(record)
         keys: set[str] = set()
+        if self._is_plain:
+            yield from self._takes_of(Variant(number=0, record=record, texts=texts), number, id, takes, keys, spoiled)
+            return
         for variant in self._variants.of(record, texts, id):
             yield from self._takes_of(variant, number, id, takes, keys, spoiled)
 
@@ -151,7 +156,8 @@ class Reading:
         for take in range(1, takes + 1):
             job = _job(target, values, take, self._head.price_micros)
             stem = _stem(template, target, values, job, id=id, takes=takes, variant=variant)
-            self._check_apart(variant, job, stem, keys)
+            if not self._is_plain or "output" in self._header.ours:
+                self._check_apart(variant, job, stem, keys)
             if self._report.count:
                 continue
             self._position += 1

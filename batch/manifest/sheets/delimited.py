@@ -79,11 +79,11 @@ class Delimited:
         unnamed = [index for index, name in enumerate(self.header) if not name]
         width = len(self.header)
         for number, cells in self._numbered(report):
-            if not any(cell and not cell.isspace() for cell in cells):
+            joined = "".join(cells)
+            if not joined or joined.isspace():
                 continue
             if self.text.is_damaged and self._has_damage(number, cells, report):
                 continue
-            joined = "".join(cells)
             if ("\n" in joined or "\r" in joined) and self._has_swallowed(number, cells, report):
                 continue
             if any(cells[width:]) or (unnamed and any(cells[index] for index in unnamed)):
