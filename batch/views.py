@@ -1,11 +1,13 @@
 """What a manifest would come to and where its campaign stands, as values. Reads only: nothing is written but the sheet
-that `export` and the page that `gallery` was asked for, and nothing is sent but the question for fal's price list.
+or dataset that `export` and the page that `gallery` was asked for, and nothing is sent but the question for fal's price
+list.
 
 One function a question. What is decided, the parts below decide; what is printed, `cli` prints.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -33,6 +35,7 @@ from batch.states import State
 
 if TYPE_CHECKING:
     from batch.export import Result
+    from batch.export.datasets import Dataset, Form, Saved
     from batch.export.gallery import Gallery, Shown
     from batch.jobs import Row
     from batch.manifest import Manifest
@@ -45,6 +48,7 @@ __all__ = [
     "StatusReport",
     "campaign_name",
     "cap_of",
+    "dataset",
     "export",
     "gallery",
     "jobs",
@@ -379,6 +383,60 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
         if reader is not None:
             reader.close()
     return Exported(path=place, rows=written.rows, saved=saved, notes=written.notes)
+
+
+def dataset(
+    manifest_path: Path,
+    out: Path,
+    settings: Settings,
+    form: Form,
+    *,
+    split: str | None,
+    split_by: str | None,
+    progress: Callable[[int, int], None],
+) -> Dataset:
+    """Bring the folder `out` to the samples that the manifest's rows have now; also in the middle of a run. `progress`
+    is told how many of how many new ones are written.
+
+    `split` says the shares of the parts, `split_by` the column that names them; without either all is one part.
+    """
+    from batch import endpoints
+    from batch.export import datasets
+    from batch.save import located
+
+    manifest = load_manifest(manifest_path, settings, is_fresh=False)
+    splits = datasets.one_split if split is None else datasets.by_share(split)
+    if split_by is not None:
+        splits = datasets.by_column(split_by, manifest.columns)
+    reader = open_reader(settings.state, unpriced_micros=settings.price)
+    campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+
+    def saved(row: Row) -> Saved:
+        found = None
+        if reader is not None and campaign_id is not None:
+            found = reader.result_of(campaign_id, row.job.key, row.id, row.job.take)
+        if found is None:
+            return datasets.Saved(state="not planned")
+        places = tuple(located(path, settings.state).absolute() for path in found.paths)
+        return datasets.Saved(
+            state=found.state.value,
+            files=tuple(zip(places, found.sha256, strict=True)),
+            seed=found.seed,
+            endpoint=found.endpoint,
+            request_id=found.request_id or "",
+        )
+
+    about = datasets.About(
+        campaign=manifest.name,
+        carried=manifest.carried,
+        folder=manifest_path.parent,
+        endpoint_of=functools.cache(lambda id: endpoints.load(id, pinned_dir=settings.pinned)),
+    )
+    try:
+        return datasets.write_dataset(manifest.rows(), saved, splits, about, form, out, progress=progress)
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 def gallery(

@@ -6,6 +6,7 @@ Heavy imports happen inside the call, so `--help` and `status` stay quick.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import json
@@ -255,9 +256,22 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
 @_MANIFEST
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--wide", is_flag=True, help="All takes and models of a row in one line: result_path, result_path_2, …")
-@options(*WHERE, *READS, "outputs")
-def export_command(manifest: Path, out: Path | None, wide: bool, **flags: Any) -> int:
-    """Write the sheet of MANIFEST with its results beside the rows to OUT.
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["videofolder", "imagefolder", "webdataset", "parquet"]),
+    help="Instead a dataset of this kind, in the folder OUT: files with a list, or shards.",
+)
+@click.option(
+    "--split", metavar="NAME=SHARE,…", help="Parts of a dataset: train=0.9,test=0.1. A row stays in its part."
+)
+@click.option("--split-by", metavar="COLUMN", help="Parts of a dataset, named after what stands in a column.")
+@click.option("--shard-size", metavar="SIZE", help="How large a shard gets.  [default: 500MB]")
+@click.option("--with-source", is_flag=True, help="The local pictures that went in go into the dataset too.")
+@click.option("--paths", is_flag=True, help="With --as parquet: the paths of the files, not their bytes.")
+@options(*WHERE, *READS, "outputs", "quiet")
+def export_command(manifest: Path, out: Path | None, wide: bool, kind: str | None, **flags: Any) -> int:
+    """Write the sheet of MANIFEST with its results beside the rows to OUT, or with --as a dataset.
 
     What OUT is called says what it becomes: .csv, .tsv, .xlsx, .jsonl or .parquet (.csv, .tsv and .jsonl also with
     .gz). Without OUT: results.csv among the campaign's files. Also while a run goes on. What comes out beside the sheet
@@ -266,7 +280,14 @@ def export_command(manifest: Path, out: Path | None, wide: bool, **flags: Any) -
     from batch import views
     from batch.cli import documents, words
 
+    names = ("split", "split_by", "shard_size", "with_source", "paths")
+    how = {name: flags.pop(name) for name in names}
     settings = _settings(flags)
+    if kind is not None:
+        return _export_dataset(manifest, out, settings, kind, is_wide=wide, **how)
+    asked = next((name for name, value in how.items() if value), None)
+    if asked is not None:
+        raise InputError(f"--{asked.replace('_', '-')}: that is of a dataset; say which kind with --as")
     exported = views.export(manifest, out, settings, is_wide=wide)
     if settings.json:
         _print_json(documents.exported_of(exported))
@@ -513,6 +534,46 @@ def _run(manifest: Path, flags: Mapping[str, Any], again: run.Again | None) -> i
         if report.exit_code or not settings.quiet:
             _say(line)
     return report.exit_code
+
+
+def _export_dataset(
+    manifest: Path,
+    out: Path | None,
+    settings: Settings,
+    kind: str,
+    *,
+    is_wide: bool,
+    split: str | None,
+    split_by: str | None,
+    shard_size: str | None,
+    with_source: bool,
+    paths: bool,
+) -> int:
+    from batch import views
+    from batch.cli import documents, words
+    from batch.cli.progress import Steps
+    from batch.export.datasets import Form, size_of
+
+    if out is None:
+        raise InputError(f"--as {kind}: name the folder for it, such as {manifest.stem}-{kind}")
+    if is_wide:
+        raise InputError("--wide is of a sheet; a dataset has a sample for each file")
+    if split is not None and split_by is not None:
+        raise InputError("--split and --split-by both say which part a row is in; use one of them")
+    if paths and kind != "parquet":
+        raise InputError(f"--paths is of --as parquet; a {kind} has the files themselves")
+    if shard_size is not None and kind.endswith("folder"):
+        raise InputError(f"--shard-size: a {kind} has no shards, but a file for each sample")
+    form = Form(kind=kind, has_sources=with_source, has_bytes=not paths)
+    if shard_size is not None:
+        form = dataclasses.replace(form, shard_bytes=size_of(shard_size))
+    progress = Steps("samples", is_shown=sys.stderr.isatty() and not settings.quiet)
+    made = views.dataset(manifest, out, settings, form, split=split, split_by=split_by, progress=progress)
+    if settings.json:
+        _print_json(documents.dataset_of(made))
+    else:
+        click.echo(words.dataset_line(made))
+    return 0
 
 
 def _status(manifest: Path | None, settings: Settings) -> int:

@@ -14,6 +14,7 @@ from batch.settings import OPTIONS, Settings
 from batch.views import Exported, Quote, StatusReport
 
 if TYPE_CHECKING:
+    from batch.export.datasets import Dataset
     from batch.export.gallery import Gallery
     from batch.init import Started
 
@@ -137,6 +138,10 @@ def finding_of(finding: Finding) -> dict[str, Any]:
 
 def exported_of(exported: Exported) -> dict[str, Any]:
     return {**dataclasses.asdict(exported), "path": str(exported.path), "notes": list(exported.notes)}
+
+
+def dataset_of(made: Dataset) -> dict[str, Any]:
+    return {**dataclasses.asdict(made), "path": str(made.path)}
 
 
 def gallery_of(made: Gallery) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from batch.states import State
 from batch.views import Quote, SampleRequest, StatusReport
 
 if TYPE_CHECKING:
+    from batch.export.datasets import Dataset
     from batch.export.gallery import Gallery
     from batch.init import Started
 
@@ -437,6 +438,17 @@ def gallery_line(made: Gallery) -> str:
         told.append(f"{count_of(made.missing, 'file')} not where saved (`fal-batch run` puts them back)")
     if made.left_out:
         told.append(f"{count_of(made.left_out, 'further row')} not shown: a page has so many at the most")
+    return f"{made.path}: {', '.join(told)}"
+
+
+def dataset_line(made: Dataset) -> str:
+    """What a dataset holds now, in one line."""
+    parts = ", ".join(f"{name} {count:,}" for name, count in made.splits.items())
+    told = [f"{count_of(sum(made.splits.values()), 'sample')} ({parts or 'none'})", f"{made.added:,} new"]
+    if made.removed:
+        told.append(f"{made.removed:,} taken out or replaced")
+    if made.left_out:
+        told.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in made.left_out.items()))
     return f"{made.path}: {', '.join(told)}"
 
 

@@ -1,7 +1,9 @@
-"""Results handed back: the user's own sheet, and a page to look at them. May import manifest, ledger and what is below.
+"""Results handed back: the user's own sheet, datasets, a page to look at. May import manifest, ledger and what is
+below.
 
 `result.py` is the one row shape, `sheet.py` picks the kind of file, `text.py`, `tables.py`, `workbook.py` and
-`copied.py` write one each, `place.py` says where that may be. `gallery` is the page.
+`copied.py` write one each, `place.py` says where that may be. `datasets` are folders that trainers read, `gallery` is
+the page.
 """
 
 from batch.export.result import RESULT_COLUMNS, Result

@@ -1,0 +1,103 @@
+"""What a dataset's folder is told and tells: the sample that is wanted, what is known of one that is there, counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from batch import fetch
+from batch.export.datasets.facts import Facts, facts_of
+from batch.export.datasets.samples import Sample
+
+__all__ = ["MARKS", "Counts", "Known", "Wanted", "examined", "facts_in"]
+
+MARKS = ".fal-batch"  # the folder of what only this program reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A sample, the part it belongs to, and the digest of all that is said of it."""
+
+    sample: Sample
+    split: str
+    digest: str
+
+    def as_json(self) -> dict[str, Any]:
+        one = self.sample
+        return {
+            "split": self.split,
+            "digest": self.digest,
+            "key": one.key,
+            "kind": one.kind,
+            "path": str(one.path),
+            "sha256": one.sha256,
+            "sources": [[str(path), sha256] for path, sha256 in one.sources],
+            "record": dict(one.record),
+        }
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Wanted:
+        sample = Sample(
+            key=found["key"],
+            kind=found["kind"],
+            path=Path(found["path"]),
+            sha256=found["sha256"],
+            sources=tuple((Path(path), sha256) for path, sha256 in found["sources"]),
+            record=found["record"],
+        )
+        return cls(sample=sample, split=found["split"], digest=found["digest"])
+
+
+class Known(NamedTuple):
+    """A sample that is there: where (the name of its file, or of its shard), its hash, its digest, its facts."""
+
+    place: str
+    sha256: str
+    digest: str
+    facts: Facts
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came of an export; `endpoints`, `seconds` and `bytes` describe all that is there now."""
+
+    splits: Counter[str] = field(default_factory=Counter)
+    endpoints: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    bytes: int = 0
+    added: int = 0
+    kept: int = 0
+    removed: int = 0
+
+    def note(self, wanted: Wanted, facts: Facts) -> None:
+        """One sample more that is there now."""
+        self.splits[wanted.split] += 1
+        self.endpoints[str(wanted.sample.record["endpoint"])] += 1
+        self.sizes[f"{facts.width}x{facts.height}" if facts.width else "no picture"] += 1
+        self.seconds += facts.duration
+        self.bytes += facts.bytes
+
+
+def facts_in(found: Mapping[str, Any]) -> Facts:
+    """The facts in a record."""
+    return Facts(**{field.name: found[field.name] for field in fields(Facts)})
+
+
+def examined(wanted: Wanted, known: Known | None, left_out: Counter[str]) -> Facts | None:
+    """The facts of a file that is to be added; None, and counted, where it is not there, not as it was saved, or cannot
+    be read."""
+    sample = wanted.sample
+    if not sample.path.is_file():
+        left_out["not where saved"] += 1
+        return None
+    if fetch.sha256_of(sample.path) != sample.sha256:
+        left_out["changed since saved"] += 1
+        return None
+    facts = facts_of(sample.path) if known is None or known.sha256 != sample.sha256 else known.facts
+    if facts is None:
+        left_out["not readable"] += 1
+    return facts
