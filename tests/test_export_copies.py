@@ -174,6 +174,16 @@ def test_columns_of_results_may_have_been_moved_by_the_user(tmp_path: Path, sour
     assert (found.value, found.fill.fgColor.rgb) == ("fetched", "FFFFFF00")
 
 
+def test_a_result_in_a_cell_that_nobody_has_touched_looks_like_one(tmp_path: Path, source: Path) -> None:
+    """Where a row was inserted or sorted, a program leaves the value and the plain style."""
+    first, second = tmp_path / "first.xlsx", tmp_path / "second.xlsx"
+    copied(source, first)
+    changed(first, lambda xml: re.sub(rb'(<c r="[D-V]3") s="[0-9]+"', rb'\1 s="0"', xml))
+    copied(first, second, header=header_of(first))
+    assert cells(second, 3)["result_cost_usd"].number_format == "0.0000"
+    assert cells(second, 3)["result_submitted_at"].value == datetime(2026, 11, 22, 12)
+
+
 def test_takes_stand_side_by_side_and_no_row_moves(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.xlsx"
     rows = [row(2), row(2, take=2), row(3), row(5)]

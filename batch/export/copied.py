@@ -303,7 +303,8 @@ class _Editor(Splicer):
     def _style(self, kind: Kind, old: _Cell | None) -> str | None:
         """The format of a result: what the user has made of the earlier one's, else ours."""
         ours = self._styles.get(kind)
-        if old is not None and old.style is not None and (old.has_value or ours is None):
+        has_look = old is not None and old.style not in (None, "0")  # 0 is that of a cell nobody has touched
+        if old is not None and has_look and (old.has_value or ours is None):
             return old.style
         self.uses_styles |= ours is not None
         return None if ours is None else str(ours)

@@ -28,6 +28,7 @@ from batch.export.result import Kind, Layout, Line, kind_of
 __all__ = ["write_workbook"]
 
 LOOKED_AT = 200  # lines that say how wide the columns are to be
+FONT = "Calibri"  # as the rest of a new workbook
 HEADER_FILL, RESULT_FILL = "FFE7E6E6", "FFDDEBF7"
 
 
@@ -75,9 +76,9 @@ class _Writer:
         self._styles = {
             Kind.MONEY: self._style(number_format=MONEY_FORMAT),
             Kind.TIME: self._style(number_format=DATE_FORMAT),
-            Kind.LINK: self._style(font=Font(color=LINK_COLOR, underline="single")),
+            Kind.LINK: self._style(font=Font(name=FONT, size=11, color=LINK_COLOR, underline="single")),
         }
-        bold = Font(bold=True)
+        bold = Font(name=FONT, size=11, bold=True)
         self._header = self._style(font=bold, fill=PatternFill("solid", fgColor=HEADER_FILL))
         self._result_header = self._style(font=bold, fill=PatternFill("solid", fgColor=RESULT_FILL))
 
