@@ -6,6 +6,8 @@ decided here that a part below decides; nothing is printed.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -457,6 +459,21 @@ def _check_means(
         from batch.fal.webhook import need_cryptography
 
         need_cryptography()
+    if planned.to_submit and not settings.no_download:
+        _try_to_write(settings.outputs)
+
+
+def _try_to_write(outputs: Path) -> None:
+    """InputError where no file could be saved: that is better known before it is paid for. Makes no folder yet."""
+    there = next(path for path in (outputs, *outputs.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as exc:
+        raise InputError(
+            f"--outputs: no file can be saved in {outputs}: {there} cannot be written ({exc.strerror}); make it "
+            "writable or name another folder. Nothing was submitted"
+        ) from exc
 
 
 def _has_work(settings: Settings, ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:

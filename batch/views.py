@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from batch.errors import InputError
 from batch.jobs import body_with_urls
 from batch.ledger import (
+    LEDGER_NAME,
     CampaignTotals,
     Comparison,
     JobLine,
@@ -61,6 +62,7 @@ __all__ = [
 
 FAILURES_TOLD_MAX = 5  # with their messages; `jobs --only failed` has all of them
 GALLERY = "_gallery"  # in the campaign's folder; begins like no file of a row
+CAMPAIGNS_TOLD_MAX = 20
 DURATIONS_MIN = 3  # seen before a time is told from them
 
 
@@ -272,6 +274,12 @@ def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, co
     return work_s / min(concurrency, submits)
 
 
+def rehearsal_hint(settings: Settings) -> str:
+    """Where else to look, for whoever rehearsed and asks about the real thing."""
+    has_one = not settings.local and (settings.state / "local" / LEDGER_NAME).exists()
+    return "; its rehearsals are in another ledger: --local" if has_one else ""
+
+
 def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
     """Where the manifest's campaign stands (or that of the `campaign` setting), or every campaign of the ledger."""
     name = settings.campaign if manifest_path is None else campaign_name(manifest_path, settings)
@@ -280,6 +288,9 @@ def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]
         return []
     try:
         numbers = {n: reader.campaign_id(n) for n in (reader.campaigns() if name is None else [name])}
+        if name is not None and numbers[name] is None:
+            there = ", ".join(reader.campaigns()[:CAMPAIGNS_TOLD_MAX]) or "none"
+            raise InputError(f"{settings.state} has no campaign {name!r}, but: {there}{rehearsal_hint(settings)}")
         holder = at_work(settings.state)
         found = [status_of(settings, reader, number, n) for n, number in numbers.items() if number is not None]
         return [replace(report, at_work=holder) for report in found]
@@ -321,9 +332,7 @@ def jobs(
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(name)
     if reader is None or campaign_id is None or not reader.reading(campaign_id):
-        raise InputError(
-            f"nothing of {name!r} was run yet in {settings.state}; `fal-batch run {manifest_path}` does it"
-        )
+        raise InputError(f"nothing of {name!r} was run yet in {settings.state}{rehearsal_hint(settings)}")
     try:
         unknown = sorted(set(row_ids) - reader.known_rows(campaign_id, list(row_ids)))
         if unknown:

@@ -585,15 +585,10 @@ def _status(manifest: Path | None, settings: Settings) -> int:
         _print_json([documents.status_of(report) for report in reports])
         return 0
     if not reports:
-        _say(f"nothing has been run yet in {settings.state}{_rehearsal_hint(settings)}")
+        _say(f"nothing has been run yet in {settings.state}{views.rehearsal_hint(settings)}")
     for report in reports:
         _print(words.status_lines(report, is_rehearsal=settings.local))
     return 0
-
-
-def _rehearsal_hint(settings: Settings) -> str:
-    has_one = not settings.local and (settings.state / "local" / "ledger.db").exists()
-    return "; its rehearsals are in another ledger: --local" if has_one else ""
 
 
 def _list(found: Iterable[JobLine], settings: Settings) -> int:

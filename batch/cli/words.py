@@ -249,7 +249,11 @@ def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
 
 def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
     if is_rehearsal:
-        return f"  a rehearsal: fal would have billed {usd(totals.settled_micros)}"
+        unknown = f", and {count_of(totals.unpriced_attempts, 'submit')} without a known price"
+        return (
+            f"  a rehearsal: fal would have billed {usd(totals.settled_micros)}"
+            f"{unknown if totals.unpriced_attempts else ''}"
+        )
     parts = [f"{usd(totals.settled_micros)} spent{_whose_word(totals)}"]
     if totals.reserved_micros:
         parts.append(f"{usd(totals.reserved_micros)} reserved")

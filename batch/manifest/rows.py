@@ -31,6 +31,7 @@ __all__ = ["TAKES_MAX", "Reading"]
 TAKES_MAX = 1000  # of one row; more is a slip of the hand
 TEMPLATES_REMEMBERED_MAX = 4096
 
+LONE_TAKES_MAX = 100_000  # looked for in one sheet
 _HARMLESS = frozenset({"duplicate_column", "two_columns", "near_field"})  # in a header: no name of a file hangs on it
 _WHOLE = re.compile(r"[0-9]{1,6}(\.0+)?")
 _ID = Template.parse("{id}")  # how a file is called where nothing says otherwise
@@ -74,6 +75,8 @@ class Reading:
         self._seen = Seen()
         self._seen_stems = Seen()
         self._repeats: dict[str, int] = {}  # of rows without an id that say the same
+        self._further_takes: dict[str, Record] = {}  # of an earlier export, by the row that they are takes of
+        self._first_take = ("", "")  # the row read last, and what it says
         self._position = 0
         self._are_variants_equal = False
         self._is_output_ambiguous = False
@@ -84,6 +87,7 @@ class Reading:
         number, before = 0, self._report.count
         for number, record in enumerate(self._records(), start=1):
             yield from self._rows_of(record, number)
+        self._refuse_lone_takes()
         if not number and self._report.count == before:
             self._report.add(self._header.at(None), "", "names the columns, and no row follows", "no_rows")
         self._report.raise_if_any()
@@ -120,7 +124,8 @@ class Reading:
         cells = record.cells
         later = self._header.result_take
         if later is not None and str(cells[later] or "").strip() not in ("", "1"):
-            return  # an earlier export has a line for each take; the row itself is the first of them
+            self._further_take(record)
+            return
         variant_of = self._header.result_variant
         if variant_of is not None and str(cells[variant_of] or "").strip():
             self._refuse_export()
@@ -128,6 +133,8 @@ class Reading:
         texts = {name: cell if type(cell := cells[index]) is str else text_of(cell) for name, index in self._own}
         spoiled = self._spoiled_by(record, texts) if self._in_templates else frozenset()
         id = self._id(record, texts)
+        if later is not None:
+            self._first_take = (id, row_hash(texts))
         takes = self._takes(record)
         keys: set[str] = set()
         if self._is_plain:
@@ -135,6 +142,23 @@ class Reading:
             return
         for variant in self._variants.of(record, texts, id):
             yield from self._takes_of(variant, number, id, takes, keys, spoiled)
+
+    def _further_take(self, record: Record) -> None:
+        """An earlier export has a line for each take; the row itself is the first of them, and says all there is."""
+        texts = {name: text_of(record.cells[index]) for name, index in self._own}
+        id, said = self._our_cell(record, "id") or row_hash(texts), row_hash(texts)
+        if id == self._first_take[0] and said != self._first_take[1]:
+            message = f"this line is another take of row {shown(id)} and says something else; change the first one"
+            self._wrong(record, "result_take", f"{message}, or give this one an id of its own", "other_take")
+        if len(self._further_takes) < LONE_TAKES_MAX:
+            self._further_takes.setdefault(id, record)
+
+    def _refuse_lone_takes(self) -> None:
+        for id, record in self._further_takes.items():
+            if self._seen.add(id, record.number) is None:
+                message = f"this line is a further take of row {shown(id)}, whose first one is not here"
+                advice = "keep that one too, or empty this cell to ask for a row of its own"
+                self._wrong(record, "result_take", f"{message}; {advice}", "lone_take")
 
     def _takes_of(
         self, variant: Variant, number: int, id: str, takes: int, keys: set[str], spoiled: frozenset[str]
