@@ -288,8 +288,8 @@ def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]
         return []
     try:
         numbers = {n: reader.campaign_id(n) for n in (reader.campaigns() if name is None else [name])}
-        if name is not None and numbers[name] is None:
-            there = ", ".join(reader.campaigns()[:CAMPAIGNS_TOLD_MAX]) or "none"
+        if name is not None and numbers[name] is None and reader.campaigns():
+            there = ", ".join(reader.campaigns()[:CAMPAIGNS_TOLD_MAX])
             raise InputError(f"{settings.state} has no campaign {name!r}, but: {there}{rehearsal_hint(settings)}")
         holder = at_work(settings.state)
         found = [status_of(settings, reader, number, n) for n, number in numbers.items() if number is not None]

@@ -610,3 +610,36 @@ def test_what_a_sheet_was_guessed_to_be_is_told_even_by_a_quiet_run(call: Call, 
     sheet.write_bytes("id,prompt,image_url\nsea,un café doré,https://example.com/sea.jpg\n".encode("cp1252"))
     said = call("run", str(sheet), "-q", "--limit", "1", "--max-duration", "1s", key="id:secret")
     assert "shots.csv is not UTF-8" in said.err
+
+
+# --- what would cost money or look like a loss ---
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("a,waves,2\n", "result_take: this line is a further take of row 'a', whose first one is not here"),
+        ("a,waves,1\na,clouds,2\n", "result_take: this line is another take of row 'a' and says something else"),
+    ],
+)
+def test_a_line_of_a_further_take_is_never_dropped_without_a_word(
+    call: Call, tmp_path: Path, lines: str, said: str
+) -> None:
+    rows = "".join(f"{line},https://example.com/sea.jpg\n" for line in lines.splitlines())
+    (tmp_path / "back.csv").write_text(f"id,prompt,result_take,image_url\n{rows}")
+    told = call("plan", "back.csv", "--local")
+    assert (told.code, said in told.err) == (2, True), told.err
+
+
+def test_a_folder_where_no_file_can_be_saved_is_told_before_anything_is_paid_for(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "shots.csv").write_text(SHEET)
+    told = call("run", "shots.csv", "--outputs", "shots.csv/videos", "-y", key="k:s")
+    assert told.code == 2 and "no file can be saved in" in told.err and "Nothing was submitted" in told.err
+
+
+def test_a_campaign_that_is_not_there_is_no_empty_ledger(call: Call, tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as ledger:
+        ledger.plan(ledger.campaign("shots", tmp_path / "shots.csv"), [make_row("a")])
+    (tmp_path / "shorts.csv").write_text(SHEET)
+    told = call("status", "shorts.csv")
+    assert told.code == 2 and "has no campaign 'shorts', but: shots" in told.err
