@@ -498,7 +498,7 @@ def test_a_page_in_place_of_a_video_is_refused(tmp_path: Path) -> None:
 
 MESH = json.dumps({"asset": {"version": "2.0"}, "meshes": []}).encode()
 ODD = {
-    "tar.gz as zip": (gzip.compress(b"weights" * 50), "application/zip"),
+    "tar.gz as zip": (gzip.compress(b"weights" * 50, mtime=0), "application/zip"),
     "rf64 as wav": (b"RF64" + b"\xff" * 4 + b"WAVEds64" + bytes(200), "audio/wav"),
     "mpeg-ts as mp4": ((b"\x47\x40\x00\x10" + bytes(184)) * 5, "video/mp4"),
     "jpeg xl as png": (b"\xff\x0a" + bytes(range(200)), "image/png"),
@@ -559,7 +559,7 @@ def test_a_file_that_is_better_than_its_label_passes(tmp_path: Path) -> None:
         (b"\x47\x40\x00\x10", "video/mp4", "https://a/x", ".mp4"),
         (b"\x47\x40\x00\x10", "video/mp4", "https://a/x.ts", ".ts"),
         (b"\x47\x40\x00\x10", "video/mp4", "https://a/x.bin", ".mp4"),
-        (gzip.compress(b"x"), "application/zip", "https://a/x.zip", ".gz"),
+        (gzip.compress(b"x", mtime=0), "application/zip", "https://a/x.zip", ".gz"),
         (b"{}", "application/json; charset=utf-8", "https://a/x", ".json"),
         (b"words", None, "https://a/x.PLY?sig=a.exe", ".ply"),
         (b"words", None, "https://a/x.tar/", ".bin"),
