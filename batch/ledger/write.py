@@ -40,9 +40,9 @@ BUSY_S = 2.0
 event loop, so it must be less than a run has to leave when it is told to."""
 
 PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
-PLANNING_CACHE_KIB = 16_384
+PLANNING_CACHE_KIB = 8_192
 """Of pages, while a manifest is taken over: keys come in no order, and a million of them go through 2 MB of pages (what
-SQLite takes by itself) an eighth slower. Four times as much gains little more, and takes memory."""
+SQLite takes by itself) up to an eighth slower. More gains a little more, and takes memory."""
 CACHE_KIB = 2_000  # SQLite's own
 RETRIED_CHUNK = 500  # jobs a transaction: a commit costs as much as many of them
 
