@@ -14,6 +14,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import asking  # noqa: E402
 import contestants  # noqa: E402
 from cheap_queue import queue_process  # noqa: E402
 from side_by_side import Goal, compare, took_turns  # noqa: E402
@@ -65,3 +66,17 @@ def test_a_contestant_does_its_sheet_and_tells_what_it_cost(name: str) -> None:
         counts = queue.counts()
     assert set(found) == {"cpu ms/job", "jobs/s"} and all(value > 0 for value in found.values())
     assert counts["submit"] == counts["file"] == 3 + contestants.WARM_UP_JOBS
+
+
+def test_who_asks_at_fixed_times_is_computed_from_what_it_does() -> None:
+    found = asking.polled([1.0, 1.0, 0.25], 2, 0.5)
+    assert found == pytest.approx({"requests/job": 3 + (3 + 3 + 2) / 3, "pace": 1.25 / 1.5, "seen after, s": 0.25 / 3})
+    assert asking.polled([1.0, 1.0, 0.25], 2, None) == {"requests/job": 3, "pace": 1.0, "seen after, s": 0.0}
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_asking_is_measured_on_the_whole_line(before: int) -> None:
+    found = asking.ours([2.0, 3.0, 4.0], 2, before=before)
+    assert found["requests/job"] > 4
+    assert found["pace"] > 0.5
+    assert 0 <= found["seen after, s"] < 2
