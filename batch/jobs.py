@@ -63,6 +63,10 @@ _FILE_NAME = re.compile(
     r"ur[il]s?$|image|video|audio|file|mask|mesh|model|frame|output|result|artifact|sample|archive|texture|gif",
     re.IGNORECASE,
 )
+_MEDIA_NAME = re.compile(r"image|video|audio|file|mask|mesh|archive|texture|gif", re.IGNORECASE)
+_ANY_NAME = re.compile(r"model|frame|output|result|artifact|sample", re.IGNORECASE)  # of pages and links, too
+_FILE_SIGNS = frozenset({"content_type", "file_name", "file_size", "width", "height"})
+_PAGE_SIGNS = frozenset({"title", "snippet", "content", "text", "favicon", "published_date", "score"})
 _TEXT_NAMES = (
     "text",
     "output",
@@ -338,10 +342,17 @@ def body_with_urls(input: Input, urls: Mapping[str, str]) -> dict[str, Any]:
 def file_refs(result: object, sent: object = None) -> tuple[FileRef, ...]:
     """Every file anywhere in a result, in document order.
 
-    That is an object with a text `url`, a data URI, and a bare URL that is one by two of three signs: its ending, its
-    host, the name it stands under (`images: ["https://…/a.png"]`). A bare URL that was `sent` is the user's, told back.
+    That is a data URI, and a URL with a second sign of a file. An object with a `url` has one in what else it says
+    (`content_type`, `width`), in the URL's ending or host, or in the name it stands under; a bare URL needs two of its
+    ending, its host and its name (`images: ["https://…/a.png"]`). What was `sent` is the user's, told back; so is plain
+    http beside https. The links of a web search are pages.
     """
-    return tuple(_file_refs(result, (), frozenset(_texts(sent))))
+    refs = tuple(_file_refs(result, (), frozenset(_texts(sent))))
+    return tuple(ref for ref in refs if not _is_plain_http(ref.url)) or refs
+
+
+def _is_plain_http(url: str) -> bool:
+    return url[:5].lower() == "http:"
 
 
 def short_url(url: str) -> str:
@@ -367,7 +378,7 @@ def result_text(result: object, sent: object = None) -> str:
 def _file_refs(value: object, place: tuple[str, ...], sent: frozenset[str]) -> Iterator[FileRef]:
     if isinstance(value, Mapping):
         url = value.get("url")
-        if isinstance(url, str) and url:
+        if isinstance(url, str) and url not in sent and _is_file_object(value, url, place):
             name, kind, size = value.get("file_name"), value.get("content_type"), value.get("file_size")
             yield FileRef(
                 place=".".join(place),
@@ -392,15 +403,34 @@ def _is_bare_file(text: str, place: tuple[str, ...]) -> bool:
         return _MEDIA_URI.match(text) is not None
     if not _URL.match(text) or any(sign.isspace() for sign in text):
         return False
-    try:
-        parts = urllib.parse.urlsplit(text)
-    except ValueError:
-        return False
-    name = next((step for step in reversed(place) if not step.isdecimal()), "")
-    has_ending = _MEDIA_ENDING.search(parts.path) is not None
-    is_stored = f".{parts.hostname}".endswith(".fal.media")
-    signs = (has_ending, is_stored, _FILE_NAME.search(name) is not None)
+    signs = (*_signs_of_url(text), _FILE_NAME.search(_name_at(place)) is not None)
     return sum(signs) >= 2  # one alone may be a page, a status URL, a link in somebody's text
+
+
+def _is_file_object(value: Mapping[Any, Any], url: str, place: tuple[str, ...]) -> bool:
+    """Whether an object with a URL is a file, and not a page that it links to."""
+    if url[:5].lower() == "data:":
+        return True
+    if not _URL.match(url) or any(sign.isspace() for sign in url):
+        return False
+    name = _name_at(place)
+    if not _FILE_SIGNS.isdisjoint(value) or any(_signs_of_url(url)) or _MEDIA_NAME.search(name):
+        return True
+    return (not name or _ANY_NAME.search(name) is not None) and _PAGE_SIGNS.isdisjoint(value)
+
+
+def _name_at(place: tuple[str, ...]) -> str:
+    """What a value is called, or the list that it is in; nothing where it is the result itself."""
+    return next((step for step in reversed(place) if not step.isdecimal()), "")
+
+
+def _signs_of_url(url: str) -> tuple[bool, bool]:
+    """Whether it ends like a file, and whether fal's own store has it."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return False, False
+    return _MEDIA_ENDING.search(parts.path) is not None, f".{parts.hostname}".endswith(".fal.media")
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -153,7 +153,7 @@ def _check_result(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[sqlit
         return
     assert newest["result"] is not None and newest["end_event"] == "completed", f"{name} has no result"
     if job["state"] == "fetched":
-        wanted = {ref.place for ref in file_refs(json.loads(newest["result"]))}
+        wanted = {ref.place for ref in file_refs(json.loads(newest["result"]), json.loads(newest["body"]))}
         saved: dict[int, set[str]] = {}
         query = "SELECT row_id, place FROM artifact WHERE attempt_id = ? AND saved_at IS NOT NULL"
         for row_id, place in db.execute(query, (newest["id"],)):

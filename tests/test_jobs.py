@@ -231,12 +231,12 @@ def test_a_mark_without_a_url_is_an_error_not_a_body_with_a_hole() -> None:
 @pytest.mark.parametrize(
     ("result", "places"),
     [
-        ({"video": {"url": "u"}, "seed": 1}, ["video"]),
-        ({"images": [{"url": "u"}, {"url": "v"}], "x": "y"}, ["images.0", "images.1"]),
-        ({"a": {"b": [{"c": {"url": "u"}}]}}, ["a.b.0.c"]),
-        ([{"url": "u"}], ["0"]),
-        ({"url": "u"}, [""]),
-        ({"video": {"url": "u", "poster": {"url": "v"}}}, ["video"]),
+        ({"video": {"url": "https://a/u.png"}, "seed": 1}, ["video"]),
+        ({"images": [{"url": "https://a/u.png"}, {"url": "https://a/v.png"}], "x": "y"}, ["images.0", "images.1"]),
+        ({"a": {"b": [{"c": {"url": "https://a/u.png"}}]}}, ["a.b.0.c"]),
+        ([{"url": "https://a/u.png"}], ["0"]),
+        ({"url": "https://a/u.png"}, [""]),
+        ({"video": {"url": "https://a/u.png", "poster": {"url": "https://a/v.png"}}}, ["video"]),
         ({"video": {"url": ""}, "b": {"url": None}, "c": {"url": 5}, "d": {"url": ["u"]}}, []),
         ({"video_url": "https://x"}, []),
         ("text", []),
@@ -250,31 +250,31 @@ def test_every_file_object_is_found_wherever_it_stands(result: object, places: l
 
 
 def test_a_file_object_that_holds_others_under_a_url_that_is_none_is_looked_into() -> None:
-    assert [ref.place for ref in file_refs({"a": {"url": {"url": "u"}}})] == ["a.url"]
+    assert [ref.place for ref in file_refs({"a": {"url": {"url": "https://a/u.png"}}})] == ["a.url"]
 
 
 def test_no_two_files_of_a_result_have_one_place() -> None:
     result = {
-        "a.b": {"url": "1"},
-        "a": {"b": {"url": "2"}, "": {"b": {"url": "3"}}},
-        "a\\": {"b": {"url": "4"}},
-        "a\\.b": {"url": "5"},
-        "l": [{"url": "6"}],
-        "l.0": {"url": "7"},
+        "a.b": {"url": "https://a/1.png"},
+        "a": {"b": {"url": "https://a/2.png"}, "": {"b": {"url": "https://a/3.png"}}},
+        "a\\": {"b": {"url": "https://a/4.png"}},
+        "a\\.b": {"url": "https://a/5.png"},
+        "l": [{"url": "https://a/6.png"}],
+        "l.0": {"url": "https://a/7.png"},
     }
     refs = file_refs(result)
-    assert [ref.url for ref in refs] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [ref.url for ref in refs] == [f"https://a/{n}.png" for n in range(1, 8)]
     assert len({ref.place for ref in refs}) == 7
 
 
 def test_what_a_file_object_says_of_itself_is_taken_where_it_makes_sense() -> None:
-    good = {"url": "u", "content_type": "video/mp4", "file_name": "x.mp4", "file_size": 5}
+    good = {"url": "https://a/u.png", "content_type": "video/mp4", "file_name": "x.mp4", "file_size": 5}
     assert file_refs({"v": good}) == (
-        FileRef(place="v", url="u", content_type="video/mp4", file_name="x.mp4", file_size=5),
+        FileRef(place="v", url="https://a/u.png", content_type="video/mp4", file_name="x.mp4", file_size=5),
     )
     for size in (0, -1, True, "5", 5.0, None):
-        bad = {"url": "u", "content_type": "", "file_name": 7, "file_size": size}
-        assert file_refs({"v": bad}) == (FileRef(place="v", url="u"),)
+        bad = {"url": "https://a/u.png", "content_type": "", "file_name": 7, "file_size": size}
+        assert file_refs({"v": bad}) == (FileRef(place="v", url="https://a/u.png"),)
 
 
 def test_canonical_json_is_what_the_standard_library_writes() -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import copy
 import json
 import random
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
     Act,
     Fault,
+    Forward,
     Ran,
     Shot,
     World,
@@ -506,6 +509,22 @@ def test_status_questions_that_fail_change_nothing(world: World, act: Act) -> No
     ran = world.run(shot("a", 20, on("status", act, 2, 5)), shot("b"))
     assert ran.table == all_fetched("a b")
     assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize("of_the_input", ["http://my.example.com/cat.jpg", None])
+def test_a_picture_that_the_model_tells_back_is_no_file_of_the_result(world: World, of_the_input: str | None) -> None:
+    """A link that is plain http beside fal's own file, or the very URL that was sent."""
+
+    async def echo(request: httpx.Request, forward: Forward) -> httpx.Response:
+        response = await forward()
+        body = json.loads(await response.aread())
+        (sent,) = sqlite3.connect(world.state / "ledger.db").execute("SELECT body FROM attempt").fetchone()
+        body["image"] = {"url": of_the_input or json.loads(sent)["image_url"], "content_type": "image/jpeg"}
+        return httpx.Response(200, json=body, headers={"date": response.headers["date"]}, request=request)
+
+    ran = world.run(shot("a", 5, always("result", echo)))
+    assert (ran.exit_code, ran.states) == (0, {"a": "fetched"})
+    assert [Path(path).name for path in ran.paths["a"]] == ["a.mp4"]
 
 
 @pytest.mark.parametrize("act", [result_gone, result_gone_410])

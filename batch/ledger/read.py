@@ -607,7 +607,7 @@ FINISHED_AT = """CASE WHEN job.state IN ('fetched', 'failed', 'cancelled') THEN 
 
 JOB_LINE = f"""
     SELECT row.address, row.row_id, row.stem, row.take, job.key, job.endpoint, job.input, job.state, job.fal_status,
-      job.cause, job.message, job.due_at, attempt.request_id, attempt.result, attempt.submitting_at,
+      job.cause, job.message, job.due_at, attempt.request_id, attempt.body, attempt.result, attempt.submitting_at,
       (SELECT count(*) FROM attempt AS one WHERE one.job_id = job.id) AS attempts,
       (SELECT sum(cost_micros) FROM attempt AS one WHERE one.job_id = job.id) AS cost_micros,
       (SELECT {COST_SOURCE} FROM attempt AS one WHERE one.job_id = job.id) AS cost_source,

@@ -408,7 +408,9 @@ def job_line_of(row: sqlite3.Row) -> JobLine:
 
 def urls_of(row: sqlite3.Row) -> tuple[str, ...]:
     """Where fal has the files of the result, for as long as it keeps them."""
-    return tuple(short_url(ref.url) for ref in file_refs(json.loads(row["result"]))) if row["result"] else ()
+    if not row["result"]:
+        return ()
+    return tuple(short_url(ref.url) for ref in file_refs(json.loads(row["result"]), json.loads(row["body"])))
 
 
 def words_of(row: sqlite3.Row) -> tuple[str, str]:

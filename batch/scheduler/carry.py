@@ -164,7 +164,7 @@ class Carrier:
         """Take the result out of a delivery; where it is not in there, as ever. Whether there is one to save."""
         assert job.attempt is not None and job.ticket is not None
         attempt, result = job.attempt, delivery.result
-        if result is None or (self._endpoint_of(job.endpoint).output_has_files and not file_refs(result)):
+        if result is None or (self._endpoint_of(job.endpoint).output_has_files and not file_refs(result, attempt.body)):
             return await self._take_result(job, is_complete=True)
         outcome = Outcome(result=result)
         if attempt.unit_usd is not None or attempt.price_micros is None:
@@ -334,7 +334,9 @@ class Carrier:
             return None
         # Words and figures are all that some endpoints give; whether they are the whole result, only an end can tell.
         is_whole = past.status_code is not None and not self._endpoint_of(job.endpoint).output_has_files
-        return past.json_output if file_refs(past.json_output) or (is_whole and past.json_output) else None
+        assert job.attempt is not None
+        has_files = bool(file_refs(past.json_output, job.attempt.body))
+        return past.json_output if has_files or (is_whole and past.json_output) else None
 
     async def _past(self, job: OpenJob) -> PastRequest | None:
         """The request as fal's history shows it; None where it does not."""
