@@ -5,7 +5,8 @@
 Ours is the whole line against the local queue, with a renderer that copies a ready-made clip and a network that takes
 no time: what is counted is requests and waiting, nothing that hangs on the machine. Every round has other service
 times (lognormal, sigma 0.5), the same for every case. "requests/job" counts the submit, the questions, the result and
-the download; "pace" is the time of a list schedule of the service times over the slots, in the sheet's order, divided by the time
+the download; "pace" is the time of a list schedule of the service times over the slots, in the sheet's order,
+divided by the time
 taken (a luckier order may beat it); "seen after" is from a job's end at fal to our knowing it.
 
 fal-client and fal's JavaScript client are computed in their favour, from what they do (a status at once and then every
