@@ -16,9 +16,13 @@ __all__ = ["Cost", "affordable", "fits", "settled", "usd"]
 
 DIGITS_MAX = 40  # of a figure in a header; a longer one is no quantity
 
-BELIEVED_WITHIN = 20
-"""By so many times fal's count may differ from the estimate. Units that are not what we take them for (tokens for a
-million of them, minutes for seconds) are off by sixty and more; then the estimate counts."""
+BELIEVED_WITHIN = 3
+"""By so many times fal's count may differ from the estimate: discounts and roundings. Units that are not what we take
+them for (a video for a million tokens, minutes for seconds) are off by more; then the estimate counts."""
+
+UNITS_BELIEVED_MAX = 1000
+"""Without an estimate to compare with, so many units a job may have; a count of tokens where the price is that of a
+million of them has hundreds of thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ def settled(
     if units is None or not price:
         return Cost(micros=price_micros)
     told = int((units * price * 1_000_000).to_integral_value(ROUND_HALF_UP))
+    if price_micros is None and units > UNITS_BELIEVED_MAX:
+        return Cost(micros=None)
     if price_micros is not None and not price_micros <= told * BELIEVED_WITHIN <= price_micros * BELIEVED_WITHIN**2:
         return Cost(micros=price_micros)
     return Cost(micros=told, is_told=True)

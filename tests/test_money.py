@@ -166,3 +166,17 @@ def test_a_job_is_submitted_again_by_itself_two_times_or_three_after_a_partners_
     cause: str, allowed: list[int]
 ) -> None:
     assert [verdicts for verdicts in range(1, 10) if may_resubmit(verdicts, cause)] == allowed
+
+
+@pytest.mark.parametrize(
+    ("units", "told"), [("0.0667", True), ("0.2", True), ("0.6", True), ("0.0666", False), ("1", False)]
+)
+def test_fals_count_is_believed_within_three_times_the_estimate(units: str, told: bool) -> None:
+    cost = settled(price_micros=200_000, is_billed=True, billable_units=units, unit_usd="1")
+    assert cost.is_told is told
+    assert cost.micros == (round(float(units) * 1_000_000) if told else 200_000)
+
+
+def test_without_an_estimate_a_count_of_tokens_is_no_count_of_millions() -> None:
+    assert settled(price_micros=None, is_billed=True, billable_units="244800", unit_usd="1").micros is None
+    assert settled(price_micros=None, is_billed=True, billable_units="2", unit_usd="0.05").micros == 100_000
