@@ -117,6 +117,7 @@ class Saver:
         await self._save_files(job, placement, needs_files=needs_files)
         assert job.attempt is not None
         self._ledger.fetched(job.id, attempt_id=job.attempt.id, row=placement.row)
+        await self._ledger.durable()
 
     async def save_beside(self, job: OpenJob, campaign_id: int) -> list[Path]:
         """Save the files of an attempt that its job has gone on without, as `name.attempt1.mp4`, and say where; of a
@@ -290,6 +291,7 @@ class Saver:
                 self._ledger.reserved(
                     job.id, job.attempt.id, placement, place=file.place, path=self._stored(path), url=file.url
                 )
+                await self._ledger.durable()  # load-bearing: a name is ours before a file gets it
             with contextlib.suppress(FileExistsError):  # somebody's file, put there since we looked: another name then
                 await self._run_blocking(_put, path, facts, put)
                 break

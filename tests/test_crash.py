@@ -182,7 +182,7 @@ def test_a_crash_before_any_effect_costs_nothing_and_loses_nothing(
         story = survived(folder / str(n), table, [n], queue_dies_too=queue_dies_too)
         if not story.effects[0].is_dead:
             break
-    assert 50 < n < 1000, "every effect of a whole run"
+    assert 30 < n < 1000, "every effect of a whole run"
 
 
 def test_several_crashes_in_a_row_cost_nothing_and_lose_nothing(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How the ledger writes: one transaction for each step, durable (synchronous=FULL) before it is told to anybody.
+"""How the ledger writes: each step as a whole or not at all, durable (synchronous=FULL) before it is told to anybody.
 
 A step is a guarded update of the job, the columns of its attempt that go with it, and an appended event. Which steps
 there are is not here (`write` has a method for each), nor is what they mean (`states` has the table).
@@ -7,12 +7,13 @@ there are is not here (`write` has a method for each), nor is what they mean (`s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from batch.errors import Blocked, LedgerFault
+from batch.errors import LedgerFault
 from batch.jobs import Attempt
+from batch.ledger.commits import Commits
 from batch.ledger.due import DueReader
 from batch.ledger.schema import LEDGER_NAME
 from batch.states import Event, IllegalTransition, State, next_state
@@ -42,6 +43,17 @@ class Steps(DueReader):
         self._clock = clock
         self.listener: Listener | None = None
         self._exposures: dict[int, tuple[int, int]] = {}  # of campaigns that were asked about: this is the only writer
+        self._commits = Commits(connection, folder / LEDGER_NAME, undone=self._exposures.clear)
+
+    def sharing_commits(self) -> AbstractContextManager[None]:
+        """While the body runs, on an event loop, the steps of a job's usual way (`claimed`, `accepted`, `seen`,
+        `completed`, `reserved`, `saved`, `fetched`) are durable once `durable` returns, several in one commit; all
+        others are as ever when they return."""
+        return self._commits.sharing()
+
+    async def durable(self) -> None:
+        """Returns when what was written is durable. Blocked when it could not be: then none of it was written."""
+        await self._commits.durable()
 
     def _exposure(self, campaign_id: int) -> tuple[int, int]:
         """As the reader says it, but summed once: a campaign of a million would be summed at every claim."""
@@ -50,7 +62,7 @@ class Steps(DueReader):
         return self._exposures[campaign_id]
 
     def _count(self, campaign_id: int, *, was: int | None, now: int | None) -> None:
-        """Keep `_exposure` true after a commit that changed what an attempt costs (None: unknown)."""
+        """Keep `_exposure` true after a step that changed what an attempt costs (None: unknown)."""
         if campaign_id in self._exposures:
             known, unknown = self._exposures[campaign_id]
             known += (now or 0) - (was or 0)
@@ -68,9 +80,10 @@ class Steps(DueReader):
         is_told: bool = False,
         job_set: Mapping[str, object] | None = None,
         attempt_set: Mapping[str, object] | None = None,
+        shares: bool = False,
     ) -> None:
-        """One transition of the attempt's job, in one transaction; `ends` closes the attempt and settles its
-        cost, `is_told` by fal's own count."""
+        """One transition of the attempt's job, in one step; `ends` closes the attempt and settles its cost, `is_told`
+        by fal's own count."""
         at = self._clock()
         message = message[:MESSAGE_CHARS_MAX] if message else None
         attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
@@ -81,8 +94,10 @@ class Steps(DueReader):
             if event in _ENDS_THE_POST:
                 attempt_columns["closed_at"] = at
         query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
-        with self._transaction():
-            campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
+        campaign_id, reserved = 0, 0
+        with self._transaction(shares=shares):
+            if ends:
+                campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
             was, now = self._step(
                 attempt.job_id,
                 event,
@@ -160,30 +175,16 @@ class Steps(DueReader):
             raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
 
     def _tell(self, job_id: int, was: State, now: State) -> None:
-        if self.listener is not None:
-            self.listener(job_id, was, now)
+        listener = self.listener
+        if listener is not None:
+            self._commits.once_durable(lambda: listener(job_id, was, now))
 
-    def _write(self, statement: str, values: tuple[object, ...] | Mapping[str, object]) -> sqlite3.Cursor:
-        """One statement, a transaction of its own."""
-        with self._transaction():
+    def _write(
+        self, statement: str, values: tuple[object, ...] | Mapping[str, object], *, shares: bool = False
+    ) -> sqlite3.Cursor:
+        """One statement, a step of its own."""
+        with self._transaction(shares=shares):
             return self._db.execute(statement, values)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
-            self._roll_back()
-            raise Blocked(f"the ledger {self.folder / LEDGER_NAME} cannot be written: {exc}") from exc
-        except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
-            self._roll_back()
-            raise LedgerFault(f"the ledger refuses it: {exc}") from exc
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+    def _transaction(self, *, shares: bool = False) -> AbstractContextManager[None]:
+        return self._commits.step(shares=shares)

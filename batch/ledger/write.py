@@ -1,8 +1,8 @@
 """Writing the ledger: planning, claiming, and one method per transition of the table in `states`.
 
-Each method is one transaction (`steps` says how one is written) that is durable before it returns. A step that the
-table does not allow is a LedgerFault naming the job, and changes nothing. Nothing here waits, and nothing here decides
-what is to be done.
+Each method is one step (`steps` says how one is written), durable before it returns or, where a run shares commits,
+before its `durable` does. A step that the table does not allow is a LedgerFault naming the job, and changes nothing.
+Nothing here waits, and nothing here decides what is to be done.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Ledger(Steps):
         """
         at = self._clock()
         unit_usd = None if unit_price is None else f"{unit_price.usd:f}"
-        with self._transaction():
+        with self._transaction(shares=True):
             self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
             if not self._has_room(campaign_id, job.price_micros, cap_micros):
@@ -294,7 +294,7 @@ class Ledger(Steps):
     def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
         columns = {**self._ticket_columns(ticket), "closed_at": max(self._clock(), attempt.submitting_at)}
-        self._move(attempt, Event.ACCEPTED, attempt_set=columns, job_set={"due_at": 0.0, "failures": 0})
+        self._move(attempt, Event.ACCEPTED, attempt_set=columns, job_set={"due_at": 0.0, "failures": 0}, shares=True)
 
     def unsent(self, attempt: Attempt, *, due_at: float, cause: str, message: str) -> None:
         """Nothing reached fal: free of charge, and due again at `due_at`."""
@@ -460,6 +460,7 @@ class Ledger(Steps):
             """UPDATE job SET fal_status = :word, gone_at = CASE WHEN :word = 'COMPLETED' THEN gone_at END
             WHERE id = :job AND state = 'submitted'""",
             {"word": fal_status, "job": job_id},
+            shares=True,
         )
 
     def postponed(
@@ -489,6 +490,7 @@ class Ledger(Steps):
                 "ran_s": None if took is None else took.ran_s,
             },
             job_set={**_AS_SEEN, "fal_status": "COMPLETED"},
+            shares=True,
         )
 
     def result_renewed(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
@@ -569,6 +571,7 @@ class Ledger(Steps):
             """INSERT INTO artifact (job_id, attempt_id, row_id, place, path, path_folded, url)
             VALUES (?, ?, ?, ?, ?, ?, ?)""",
             (job_id, attempt_id, placement.row, place, path, path.casefold(), url),
+            shares=True,
         )
 
     def unreserved(self, attempt_id: int, row: int, place: str) -> None:
@@ -586,13 +589,14 @@ class Ledger(Steps):
             """UPDATE artifact SET sha256 = ?, size_bytes = ?, media_type = ?, saved_at = ?
             WHERE attempt_id = ? AND row_id = ? AND place = ?""",
             (sha256, size_bytes, media_type, self._clock(), attempt_id, row, place),
+            shares=True,
         )
         if changed.rowcount != 1:
             raise LedgerFault(f"no name is reserved for {place!r} of attempt {attempt_id}")
 
     def fetched(self, job_id: int, *, attempt_id: int, row: int) -> None:
         """Every file of the job's result is saved under the names of `row`."""
-        with self._transaction():
+        with self._transaction(shares=True):
             unsaved = self._db.execute(
                 "SELECT count(*) FROM artifact WHERE attempt_id = ? AND row_id = ? AND saved_at IS NULL",
                 (attempt_id, row),

@@ -144,6 +144,7 @@ class Carrier:
             if status.status is not word:
                 word = status.status
                 self._ledger.seen(job.id, word.value)
+                await self._ledger.durable()
             if word is FalStatus.COMPLETED:
                 if is_fresh:
                     self._deliveries.missed(job.attempt)
@@ -173,7 +174,7 @@ class Carrier:
         if attempt.unit_usd is not None or attempt.price_micros is None:
             with contextlib.suppress(CallFailed):  # only that answer has the billable units; without it we estimate
                 outcome = await self._fal.result(job.endpoint, job.ticket)
-        self._complete(attempt, outcome)
+        await self._complete(attempt, outcome)
         return True
 
     def _note_silence(self, exc: CallFailed, failures: int) -> None:
@@ -216,11 +217,12 @@ class Carrier:
                 return await self._take_from_history(job, exc, is_complete=is_complete)
             self._verdict(job, attempt, exc, is_complete=is_complete)
             return False
-        self._complete(attempt, outcome)
+        await self._complete(attempt, outcome)
         return True
 
-    def _complete(self, attempt: Attempt, outcome: Outcome) -> None:
+    async def _complete(self, attempt: Attempt, outcome: Outcome) -> None:
         self._ledger.completed(attempt, outcome, took=self._watch.took(attempt.job_id))
+        await self._ledger.durable()
         self._gate.completed(attempt.job_id)
 
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
@@ -281,7 +283,7 @@ class Carrier:
             return False
         result = self._result_of(job, past)
         if result is not None:
-            self._complete(job.attempt, Outcome(result=result))
+            await self._complete(job.attempt, Outcome(result=result))
             return True
         if not is_complete and not is_removed:
             await self._note_gone(job, past)

@@ -139,7 +139,7 @@ class Scheduler:
 
     async def run(self) -> Ending:
         """Do all that can be done now; returns when nothing is left that waiting would help, or after `interrupt`."""
-        with self._scope:
+        with self._ledger.sharing_commits(), self._scope:
             async with anyio.create_task_group() as tasks:
                 self._ledger.doubt_what_a_crash_left()
                 self._ledger.looked_at_afresh(self._campaign_id)
@@ -192,7 +192,7 @@ class Scheduler:
             self._wake = anyio.Event()
             self._start_what_is_due(tasks)
             self._gate.stop_at_limit()
-            moment = self._clock() + LIVE_LOOK_S if self._live else self._next_moment()
+            moment = self._next_live_look() if self._live else self._next_moment()
             if moment is None:
                 return
             with anyio.move_on_after(max(LOOK_AGAIN_S, moment - self._clock())):
@@ -263,6 +263,12 @@ class Scheduler:
 
     def _busy(self) -> list[int]:
         return [*self._live, *self._faults, *self._submitter.unusable]
+
+    def _next_live_look(self) -> float:
+        """While jobs are under way, which wake the feed when they end: when submits are not held any more, if soon."""
+        now = self._clock()
+        later = now + LIVE_LOOK_S
+        return min(later, self._gate.hold_until) if self._gate.hold_until > now else later
 
     def _next_moment(self) -> float | None:
         """With no coroutine left: when to look again at the latest; None when the run is over."""

@@ -60,6 +60,8 @@ class Submitter:
         self._doubted = doubted
         self._free_bytes = free_bytes
         self._closed: dict[str, str] = {}  # endpoints that fal does not know, and its words
+        self._alone: dict[str, anyio.Lock] = {}  # by endpoint, for its first submit of this run
+        self._taken: set[str] = set()  # the endpoints that have taken one
         self._uploading: dict[str, anyio.Lock] = {}
         self._asking_the_time = anyio.Lock()
         self._has_asked_the_time = False
@@ -68,13 +70,26 @@ class Submitter:
         self.reasons: dict[str, int] = {}
 
     async def submit(self, job: OpenJob) -> bool:
-        """Upload what the job sends, claim it, POST it once. Whether fal took it."""
-        if job.endpoint in self._closed:
-            self._leave_out(job, self._closed[job.endpoint])
-            return False
+        """Upload what the job sends, claim it, POST it once. Whether fal took it.
+
+        The first of an endpoint goes alone. Once fal has taken it every lost one after it can be proved absent, because
+        the history must show this one; and what would refuse all of them refuses one.
+        """
         body = await self._body(job)
         if body is not None and self._fal.told_clock_offset_s is None:
             await self._learn_the_time(job.endpoint)
+        if job.endpoint not in self._taken:
+            async with self._alone.setdefault(job.endpoint, anyio.Lock()):
+                if job.endpoint not in self._taken:
+                    await self._wait_for_the_hold()
+                    return await self._submit(job, body)
+        return await self._submit(job, body)
+
+    async def _submit(self, job: OpenJob, body: dict[str, Any] | None) -> bool:
+        """Claim the job and POST it. Whether fal took it."""
+        if job.endpoint in self._closed:
+            self._leave_out(job, self._closed[job.endpoint])
+            return False
         self._stop_before_the_disk_is_full()
         if not self._gate.may_claim(job.id) or body is None:
             return False
@@ -97,6 +112,12 @@ class Submitter:
         # and an attempt in doubt that looks the same must not be given its request.
         self.posting[attempt.id] = attempt
         try:
+            await self._ledger.durable()  # load-bearing: the intent is on the disk before the POST
+        except Blocked:
+            self._gate.not_taken()
+            del self.posting[attempt.id]
+            raise
+        try:
             ticket = await self._fal.submit(attempt, webhook_url=self._deliveries.address(attempt))
         except CallFailed as exc:
             self._not_accepted(attempt, exc)
@@ -110,8 +131,15 @@ class Submitter:
             return False
         await self._keep(attempt, ticket)
         del self.posting[attempt.id]
+        self._taken.add(attempt.endpoint)
         self._gate.got_through()
         return True
+
+    async def _wait_for_the_hold(self) -> None:
+        """One that was waiting for its turn does not set out while the one before it has all submits held."""
+        while self._gate.stop is None and self._clock() < self._gate.hold_until:
+            self._gate.bring_near()
+            await anyio.sleep(self._gate.hold_until - self._clock())
 
     def _why_no_room(self, job: OpenJob) -> str:
         cap = self._options.cap_micros
@@ -140,13 +168,17 @@ class Submitter:
         with anyio.CancelScope(shield=True):
             for pause_s in KEEP_PAUSES_S:
                 try:
-                    return self._ledger.accepted(attempt, ticket)
+                    return await self._accepted(attempt, ticket)
                 except Blocked:
                     await anyio.sleep(pause_s)
-        try:
-            self._ledger.accepted(attempt, ticket)
-        except Blocked as exc:
-            raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
+            try:
+                await self._accepted(attempt, ticket)
+            except Blocked as exc:
+                raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
+
+    async def _accepted(self, attempt: Attempt, ticket: Ticket) -> None:
+        self._ledger.accepted(attempt, ticket)
+        await self._ledger.durable()
 
     def _not_accepted(self, attempt: Attempt, exc: CallFailed) -> None:
         if exc.action is Action.RESUBMIT:
