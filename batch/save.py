@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -30,6 +31,7 @@ __all__ = ["SUPERSEDED", "NoFiles", "Restored", "Saver", "campaign_folder", "has
 
 SUPERSEDED = "_superseded"  # the sub-folder for what was paid for and no row wants any more
 PARTS = ".parts"  # unfinished downloads, named by attempt: a resumed one finds its own again
+DOWNLOADS_MAX = 6  # at the same time; what follows, hashing and syncing to the disk, waits for no network
 KEPT_PAGE = 1_000  # saved files looked at in one go
 RESTORES_MAX = 6  # jobs whose files are had back at the same time
 FAILED_IN_A_ROW_MAX = 12  # files that could not be asked for: their host is away, and each may take half a minute
@@ -108,6 +110,7 @@ class Saver:
         self._fetcher = fetcher
         self._outputs = outputs
         self._run_blocking = run_blocking
+        self._downloads = anyio.CapacityLimiter(DOWNLOADS_MAX)
         self._made: set[Path] = set()  # folders
         self._real: dict[Path, Path] = {}  # folders, bounded by what the sheet's `output` names
 
@@ -264,7 +267,8 @@ class Saver:
         if ref.place == RESULT_PLACE:
             written: tuple[Artifact, bytes] = await self._run_blocking(_written, job.result, part, ref)
             return written
-        saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
+        async with self._downloads:
+            saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
         head = await self._run_blocking(_verified_head, part, ref.content_type or ref.url)
         whole = Artifact(
             path=str(part),
@@ -343,8 +347,7 @@ class Saver:
         if placement.is_superseded:
             folder = folder / SUPERSEDED
         stem = fetch.safe_stem(placement.stem) + ("" if number == 1 else f".{number}")
-        tries = ["", f"~{key[:8]}", *(f"~{key[:8]}-{n}" for n in range(2, 1000))]
-        for extra in tries:
+        for extra in itertools.chain(("", f"~{key[:8]}"), (f"~{key[:8]}-{n}" for n in range(2, 1000))):
             path = folder / f"{stem}{extra}{suffix}"
             is_there = os.path.lexists(path) or os.path.lexists(_sidecar(path))
             if not is_there and not self._ledger.is_taken(self._stored(path).casefold()):

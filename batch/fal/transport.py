@@ -162,6 +162,8 @@ class Transport(httpx.AsyncBaseTransport):
     async def _take_room(self, timeouts: Mapping[str, float | None]) -> None:
         if self._room is None:
             return
+        with contextlib.suppress(anyio.WouldBlock):
+            return self._room.acquire_nowait()
         try:
             with anyio.fail_after(timeouts.get("pool")):
                 await self._room.acquire()

@@ -7,6 +7,7 @@ shared, a step that says so leaves its transaction open for the steps of other j
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ import anyio.lowlevel
 from batch.errors import Blocked, LedgerFault
 
 __all__ = ["Commits"]
+
+REST_S_MAX = 0.05
+"""After a commit the next one lets as much time pass as that took, this much at most: a slow disk then has the event
+loop for half of the time, and what is written meanwhile shares the next commit."""
 
 
 class _Shared:
@@ -40,6 +45,7 @@ class Commits:
         self._is_stepping = False
         self._shared: _Shared | None = None
         self._after: list[Callable[[], None]] = []
+        self._rests_until = -math.inf  # by the event loop's clock
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -90,7 +96,7 @@ class Commits:
     async def durable(self) -> None:
         """Returns when all that was written is committed; Blocked when it could not be, and then none of it happened.
 
-        Not to be cancelled: it takes a turn of the loop, in which others write what goes into the same commit.
+        Not to be cancelled: it takes a turn of the loop or a few, in which others write what goes into the same commit.
         """
         shared = self._shared
         if shared is None:
@@ -100,9 +106,17 @@ class Commits:
                 await shared.is_over.wait()
         else:
             shared.is_awaited = True
-            await anyio.lowlevel.cancel_shielded_checkpoint()
+            rest_s = self._rests_until - anyio.current_time()
+            if rest_s > 0:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(rest_s)
+            else:
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             if shared is self._shared:
+                began = anyio.current_time()
                 self._commit()
+                ended = anyio.current_time()
+                self._rests_until = ended + min(ended - began, REST_S_MAX)
         if shared.error is not None:
             raise Blocked(str(shared.error)) from shared.error
 

@@ -30,7 +30,6 @@ from batch.states import State
 
 __all__ = ["GONE_AFTER_S", "GONE_TRIES", "Carrier"]
 
-DOWNLOADS_MAX = 6
 STATUS_FAILURES_MAX = 8  # in a row, some four minutes; then the job is looked at again later
 SAID_AFTER_FAILURES = 2  # in a row
 ANSWERS_ASKED_AGAIN = frozenset({"status_not_found", "http_429"})  # fal is there
@@ -81,7 +80,6 @@ class Carrier:
         self._endpoint_of = endpoint_of
         self._clock = clock
         self._rng = rng
-        self._downloads = anyio.CapacityLimiter(DOWNLOADS_MAX)
 
     async def carry(self, job: OpenJob) -> None:
         """One job, from wherever it stands to a final state or to a time to look again."""
@@ -362,8 +360,7 @@ class Carrier:
         assert job.attempt is not None
         needs_files = self._endpoint_of(job.endpoint).output_has_files
         try:
-            async with self._downloads:
-                await self._saver.save(job, self._campaign_id, needs_files=needs_files)
+            await self._saver.save(job, self._campaign_id, needs_files=needs_files)
             self._gate.fetched(job.id)
         except DownloadFailed as exc:
             cause = "file_gone" if exc.is_gone else "download"
