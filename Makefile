@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # The scripts in benchmarks/ that `make bench` runs, one after another.
-BENCHMARKS := render plan resume start_up jobs asking
+BENCHMARKS := render plan resume start_up jobs asking downloads
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench profile fmt diagram picture clean

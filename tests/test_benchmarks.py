@@ -5,8 +5,11 @@ How fast anything is, is never a test.
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import asking  # noqa: E402
 import contestants  # noqa: E402
+import downloads  # noqa: E402
 from cheap_queue import queue_process  # noqa: E402
+from file_server import file_server  # noqa: E402
 from side_by_side import Goal, compare, took_turns  # noqa: E402
 
 
@@ -80,3 +85,14 @@ def test_asking_is_measured_on_the_whole_line(before: int) -> None:
     assert found["requests/job"] > 4
     assert found["pace"] > 0.5
     assert 0 <= found["seen after, s"] < 2
+
+
+@pytest.mark.parametrize("bytes_per_second", [0.0, 5e6])
+@pytest.mark.parametrize("do", [downloads.ours, downloads.curl])
+def test_downloads_leave_every_file_whole(do: Callable[..., None], bytes_per_second: float) -> None:
+    if do is downloads.curl and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    options = argparse.Namespace(files=5, file_bytes=100_000, at_once=2)
+    with file_server(file_bytes=options.file_bytes, bytes_per_second=bytes_per_second) as url:
+        found = downloads.measured(do, url, options)
+    assert found["MB/s"] > 0

@@ -12,7 +12,7 @@ import hashlib
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -126,7 +126,7 @@ class Fetcher:
             raise DownloadFailed(f"{_shown(url)}: not a data URI that can be read: {exc}") from exc
         with disk_trouble(part):
             written = _Part(part, begins_at=0)
-            size_bytes, sha256 = await self._run_blocking(written.finish, content)
+            size_bytes, sha256 = await self._run_blocking(written.finish, [content])
         return Saved(path=part, size_bytes=size_bytes, sha256=sha256, media_type=media_type.strip() or None)
 
     def _is_trusted(self, part: Path) -> bool:
@@ -187,7 +187,8 @@ class Fetcher:
             tail: bytes = await self._run_blocking(part.tail) if part.begins_at else b""
         assert len(tail) in (0, had_bytes - part.begins_at)
         position, same_up_to = part.begins_at, part.begins_at + len(tail)
-        waiting = bytearray()
+        waiting: list[bytes] = []
+        waiting_bytes = 0
         chunks = response.aiter_bytes()
         paced_at, paced_from = anyio.current_time(), position
         try:
@@ -196,20 +197,21 @@ class Fetcher:
                     known = tail[position - part.begins_at : position - part.begins_at + len(chunk)]
                     if chunk[: len(known)] != known:
                         raise _StartOver
-                    waiting += chunk[len(known) :]
+                    waiting.append(chunk[len(known) :])
                 else:
-                    waiting += chunk
+                    waiting.append(chunk)
                 position += len(chunk)
+                waiting_bytes += len(chunk)
                 if position - paced_from >= PACE_BYTES:
                     paced_at, paced_from = anyio.current_time(), position
                 elif anyio.current_time() - paced_at > PACE_S:
                     raise TimeoutError(f"less than {PACE_BYTES} bytes came in {PACE_S:.0f} s")
                 if position > self._bytes_max:
                     raise DownloadFailed(f"{_shown(url)}: larger than {self._bytes_max} bytes", is_gone=True)
-                if len(waiting) >= WRITE_BYTES:
+                if waiting_bytes >= WRITE_BYTES:
                     with disk_trouble(part.path):
                         await self._run_blocking(part.append, waiting)
-                    waiting = bytearray()
+                    waiting, waiting_bytes = [], 0
         except (httpx.HTTPError, TimeoutError):
             with disk_trouble(part.path):
                 await self._run_blocking(part.append, waiting)
@@ -240,16 +242,17 @@ class _Part:
         file.seek(self.begins_at + len(content))
         return content
 
-    def append(self, content: bytes | bytearray) -> None:
+    def append(self, pieces: Iterable[bytes]) -> None:
         file = self._opened()
-        file.write(content)
+        for piece in pieces:
+            file.write(piece)
+            if not self.begins_at:
+                self._hash.update(piece)
         file.flush()
-        if not self.begins_at:
-            self._hash.update(content)
 
-    def finish(self, content: bytes | bytearray) -> tuple[int, str]:
+    def finish(self, pieces: Iterable[bytes]) -> tuple[int, str]:
         """Puts the last bytes to it. How many it has, and their hash."""
-        self.append(content)
+        self.append(pieces)
         self.close()
         sha256 = sha256_of(self.path) if self.begins_at else self._hash.hexdigest()
         return self.path.stat().st_size, sha256
