@@ -234,6 +234,17 @@ def test_a_picture_inside_a_cell_does_not_fill_the_page_and_is_not_asked_for_aga
     assert row["sent"]["image_url"].endswith(f"… ({len(uri):,} characters)")
 
 
+def test_a_long_answer_is_cut_for_the_page_far_down(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "outputs" / "sea.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    made = make(sheet_of(sea()), {"sea": path}, text="word " * 100_000)
+    data = data_of(made.path)
+    text = data["rows"][0]["result"][data["result_columns"].index("result_text")]
+    assert len(text) < 21_000
+    assert text.endswith("word … (500,000 characters)")
+
+
 # --- the logic, without a browser ---
 
 
@@ -280,6 +291,22 @@ def test_filters_and_search_go_together(make: Make) -> None:
             query,
             filters,
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "result", "said"),
+    [
+        ("a cat", {"output": "a cat"}, "a cat"),
+        ("", {"score": 0.5, "tags": ["a", "b"]}, 'score: 0.5\ntags: ["a","b"]'),
+        ("", ["a"], "0: a"),
+        ("", "a", "a"),
+        ("", None, ""),
+    ],
+)
+def test_what_came_back_is_said_in_words_or_in_parts(text: str, result: Any, said: str) -> None:
+    given = "" if result is None else json.dumps(result)
+    data = {"result_columns": ["result_text", "result_json"], "rows": [{"result": [text, given]}]}
+    assert logic("G.said(data, data.rows[0])", data) == said
 
 
 def test_models_are_called_by_what_differs() -> None:

@@ -163,6 +163,47 @@ def test_pictures_sounds_and_failures_are_shown_as_they_are(page: Page, make: Ma
     page.key("Escape")
 
 
+def test_a_result_of_words_is_read_on_its_card_and_whole_in_the_large_view(
+    page: Page, make: Make, tmp_path: Path
+) -> None:
+    """Beside the picture that it is about, and as text whatever it holds."""
+    said = f"{HOSTILE}\n" + "a long answer " * 200
+    files = {name: tmp_path / "outputs" / f"{name}.json" for name in ("a", "b")}
+    files["a"].parent.mkdir()
+    for path in files.values():
+        path.write_text("{}")
+    shutil.copy(IMAGES / "moon.jpg", tmp_path)
+    sheet = sheet_of("a,what is it?,moon.jpg", "b,what is it?,https://e.com/b.jpg")
+    page.open(make(sheet, files, text=said, json=json.dumps({"output": said, "score": 0.5, "<i>": ["x"]})).path)
+    page.wait("document.querySelector('.card img.source').naturalWidth > 0")
+    assert page.js("[...document.querySelectorAll('.media .said')].map((e) => e.textContent)") == [said, said]
+    assert page.js("document.querySelectorAll('#cards .said *').length") == 0
+    page.key("Home", "Enter")
+    assert page.js("document.querySelector('#stage .said').textContent") == said
+    assert page.js(
+        "(() => { const e = document.querySelector('#stage .said'); return e.scrollHeight > e.clientHeight })()"
+    )
+    assert page.js("document.querySelectorAll('#facts .whole')[1].textContent") == said
+    assert page.js("document.querySelector('#facts dl').innerText.split(/\\s*\\n\\s*/)") == [
+        "score",
+        "0.5",
+        "<i>",
+        '["x"]',
+    ]
+    page.key("Escape")
+    page.click("#search")
+    page.type("ünï 0.5")
+    page.wait("document.querySelector('#counts').textContent.startsWith('2')")
+
+
+def test_words_beside_a_picture_stand_under_it(page: Page, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    Image.new("RGB", (300, 400), "teal").save(tmp_path / "outputs" / "a.png")
+    page.open(make(sheet_of("a,waves,https://e.com/a.jpg"), {"a": tmp_path / "outputs" / "a.png"}, text=HOSTILE).path)
+    page.wait("document.querySelector('.card .media img').naturalWidth > 0")
+    assert page.js("document.querySelector('.card .answer').textContent") == HOSTILE
+
+
 def test_a_thousand_results_ask_only_for_what_is_in_view(page: Page, make: Make, tmp_path: Path) -> None:
     film = clip(tmp_path / "outputs" / "film.mp4")
     rows = [f"c{n:04},waves number {n},https://e.com/a.jpg" for n in range(1000)]

@@ -44,7 +44,7 @@ function media(row) {
   if (!file) { box.append(sign(row)); return box; }
   const still = file.poster ?? (file.kind === "image" ? file.href : null);
   if (still) box.append(make("img", { "data-src": still, decoding: "async", alt: "" }));
-  else box.append(noPicture(file));
+  else box.append(...unseen(row, file, "data-src"));
   if (file.kind === "audio" && file.href) box.append(make("audio", { src: file.href, controls: true, preload: "none" }));
   const more = row.files.length > 1 ? `${row.files.length} files` : "";
   const badge = [more, Gallery.length(file.seconds)].filter(Boolean).join(" · ");
@@ -52,10 +52,20 @@ function media(row) {
   return box;
 }
 
-/** What stands for a file of which nothing can be seen. */
-function noPicture(file) {
+/** What a result says in words or figures; null where it says nothing. */
+function answer(row, name) {
+  const text = Gallery.said(data, row);
+  return text ? make("div", { class: name, dir: "auto" }, text) : null;
+}
+
+/** What stands for a file of which nothing can be seen: what the result says, beside the picture that it is about, else
+    what the file is called. `src` is where the picture's address goes. */
+function unseen(row, file, src) {
+  const words = file.kind === "file" && file === row.files[0] ? answer(row, "said") : null;
+  const picture = row.sources.find(Boolean);
+  if (words) return picture ? [make("img", { class: "source", [src]: picture, alt: "the picture that went in" }), words] : [words];
   const what = file.is_missing ? "the file is gone" : file.kind;
-  return make("div", { class: "sign" }, make("strong", {}, what), make("span", {}, file.name));
+  return [make("div", { class: "sign" }, make("strong", {}, what), make("span", {}, file.name))];
 }
 
 function chooser(row) {
@@ -76,7 +86,9 @@ function card(index) {
   const label = labelOf.get(row);
   const said = make("div", { class: "says" },
     make("div", { class: "name" }, row.id, label ? make("em", {}, `  ${label}`) : ""),
-    make("div", { class: "prompt" }, Gallery.prompt(row)), make("div", { class: "small" }, facts(row)));
+    make("div", { class: "prompt" }, Gallery.prompt(row)),
+    row.files.length && row.files[0].kind !== "file" ? answer(row, "answer") : null,
+    make("div", { class: "small" }, facts(row)));
   const state = Gallery.result(data, row, "state");
   const element = make("article", { class: "card", tabindex: "-1", "data-index": String(index), role: "group",
     "aria-label": [row.id, label, STATES[state] ?? state].filter(Boolean).join(", ") }, media(row), said, chooser(row));

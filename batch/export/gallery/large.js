@@ -55,9 +55,9 @@ function figure(row) {
 
 function largeMedia(row, file) {
   const box = make("div", { class: "media" });
-  if (file.is_missing || file.kind === "file") box.append(noPicture(file));
+  if (file.is_missing || file.kind === "file") box.append(...unseen(row, file, "src"));
   else if (file.kind === "image") box.append(make("img", { src: file.href, alt: Gallery.prompt(row) }));
-  else if (file.kind === "audio") box.append(noPicture(file), make("audio", { src: file.href, controls: true }));
+  else if (file.kind === "audio") box.append(...unseen(row, file, "src"), make("audio", { src: file.href, controls: true }));
   else start(box, file, true);
   if (isStill.matches) box.querySelector("video")?.pause();
   return box;
@@ -103,6 +103,9 @@ function showFacts(row) {
   $("facts").replaceChildren(box, ...[
     make("p", { class: "whole" }, Gallery.prompt(row)),
     error ? make("p", { class: "whole error" }, error) : null,
+    Gallery.said(data, row) ? make("h3", {}, "What came back") : null,
+    Gallery.result(data, row, "text") && make("p", { class: "whole", dir: "auto" }, Gallery.result(data, row, "text")),
+    list(Gallery.parts(data, row)),
     about,
     file?.href ? make("p", {}, ...row.files.flatMap((one) => (one.href ? [make("a", { href: one.href, target: "_blank" }, one.name), " "] : []))) : null,
     pictures.length ? make("h3", {}, "Went in") : null,

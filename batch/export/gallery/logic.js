@@ -14,6 +14,21 @@ const Gallery = (() => {
 
   const prompt = (row) => row.sent.prompt ?? row.sent.text ?? "";
 
+  /** The parts of a result without files, as [name, text]: scores, labels, a verdict. What it says in words is none. */
+  function parts(data, row) {
+    const [text, json] = [result(data, row, "text"), result(data, row, "json")];
+    let whole;
+    try { whole = JSON.parse(json || "{}"); } catch { return [["", json]]; } // one that was cut for the page
+    if (whole === null || typeof whole !== "object") return [["", String(whole)]];
+    return Object.entries(whole)
+      .filter(([, value]) => value !== text)
+      .map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]);
+  }
+
+  /** What a result says: its words, else its parts, a line each. Empty where it is nothing but files. */
+  const said = (data, row) =>
+    result(data, row, "text") || parts(data, row).map(([name, text]) => (name ? `${name}: ${text}` : text)).join("\n");
+
   /** All that can be searched of a row, in lower case. */
   const haystack = (data, row) =>
     [row.id, row.stem, row.endpoint, ...Object.values(row.sent), ...Object.values(row.cells), ...row.result]
@@ -148,8 +163,7 @@ const Gallery = (() => {
 
   return {
     PICKS, VALUES_MAX, againSheet, canBeAskedAgain, cell, cost, csv, fits, groups, haystack, keptSheet, labels, length,
-    modelNames, money, prompt, result, size, typed, value,
-    values, words,
+    modelNames, money, parts, prompt, result, said, size, typed, value, values, words,
   };
 })();
 if (typeof module !== "undefined") module.exports = Gallery;

@@ -217,7 +217,7 @@ def _row(
         "pick": f"{known_by[:16]}/{row.stem}",
         "cells": cells,
         "sent": {name: _cut(text) for name, text in sent.items()},
-        "result": [*(getattr(result, field.name) for field in fields(result)), str(row.job.take)],
+        "result": [*(_cut_end(getattr(result, field.name)) for field in fields(result)), str(row.job.take)],
         "files": [_file(file, posters, about, folder) for file in files],
         "sources": [_source(file.sha256, posters, folder) for file in row.job.files],
         "again": again if is_whole else None,
@@ -274,6 +274,11 @@ def _source(sha256: str, posters: Mapping[str, Poster], folder: Path) -> str | N
 
 def _cut(text: str) -> str:
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[:200]}… ({len(text):,} characters)"
+
+
+def _cut_end(text: str) -> str:
+    """A result's text, of which more is worth reading than of a picture inside a cell."""
+    return text if len(text) <= TEXT_CHARS_MAX else f"{text[:TEXT_CHARS_MAX]}… ({len(text):,} characters)"
 
 
 # --- the page as one file ---
