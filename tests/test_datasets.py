@@ -230,6 +230,25 @@ def test_the_datasets_library_reads_an_imagefolder_with_the_pictures_that_went_i
     assert {row["key"]: sha256(Path(row["image"]["path"])) for row in plain} == campaign.wanted
 
 
+@pytest.mark.parametrize("kind", ["videofolder", "parquet", "webdataset"])
+def test_the_datasets_library_sees_what_a_second_export_changed(campaign: Campaign, tmp_path: Path, kind: str) -> None:
+    """It keeps what it has read, and goes by the card whether to read again."""
+
+    def read() -> list[dict[str, Any]]:
+        part = loaded(tmp_path / "out", tmp_path / "cache")["train"].remove_columns(media)
+        return [json.loads(row["json"]) if isinstance(row.get("json"), str) else row.get("json", row) for row in part]
+
+    media = ["mp4", "txt"] if kind == "webdataset" else ["video"]
+    campaign.export(tmp_path / "out", kind)
+    assert len(read()) == 5
+    campaign.add("z")
+    campaign.export(tmp_path / "out", kind)
+    assert {row["key"] for row in read()} == {*campaign.wanted}
+    campaign.cells = {"a": "another cell"}
+    campaign.export(tmp_path / "out", kind)
+    assert [row["label_"] for row in read() if row["key"] == "a"] == ["another cell"]
+
+
 @pytest.mark.parametrize("has_bytes", [True, False])
 def test_the_datasets_library_reads_parquet(campaign: Campaign, tmp_path: Path, has_bytes: bool) -> None:
     from datasets import Video

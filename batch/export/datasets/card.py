@@ -25,7 +25,7 @@ _PATHS = {"videofolder": "{}/**", "imagefolder": "{}/**", "webdataset": "{}-*.ta
 def write_card(out: Path, campaign: str, kind: str, counts: Counts) -> None:
     """Write README.md, or bring what is ours in it up to date."""
     path = out / "README.md"
-    head, facts = _marked(_HEAD, _files(kind, sorted(counts.splits))), _marked(_FACTS, _facts(campaign, kind, counts))
+    head, facts = _marked(_HEAD, _files(kind, counts)), _marked(_FACTS, _facts(campaign, kind, counts))
     text = path.read_text(encoding="utf-8") if path.is_file() else _fresh(campaign)
     for marks, block in ((_HEAD, head), (_FACTS, facts)):
         found = re.search(f"{re.escape(marks[0])}\n.*?{re.escape(marks[1])}", text, re.DOTALL)
@@ -47,10 +47,18 @@ def _marked(marks: Sequence[str], text: str) -> str:
     return f"{marks[0]}\n{text}{marks[1]}"
 
 
-def _files(kind: str, splits: Sequence[str]) -> str:
-    """Where the parts are, in the words of a dataset card; nothing where there is none."""
-    lines = [f"  - split: {split}\n    path: {_PATHS[kind].format(split)!r}\n" for split in splits]
-    return "configs:\n- config_name: default\n  data_files:\n" + "".join(lines) if lines else ""
+def _files(kind: str, counts: Counts) -> str:
+    """Where the parts are, in the words of a dataset card; nothing where there is none.
+
+    The description changes with the samples: of a folder, `datasets` keeps what it has read by its name and by what the
+    card says about the files, never looking at them (5.2, load.py: the hash of a local module), and would go on giving
+    what an earlier export had.
+    """
+    if not counts.splits:
+        return ""
+    lines = [f"  - split: {split}\n    path: {_PATHS[kind].format(split)!r}\n" for split in sorted(counts.splits)]
+    head = f"configs:\n- config_name: default\n  description: samples {counts.digest:016x}\n  data_files:\n"
+    return head + "".join(lines)
 
 
 def _facts(campaign: str, kind: str, counts: Counts) -> str:
