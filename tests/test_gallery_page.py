@@ -103,6 +103,16 @@ def test_filters_go_together_and_stand_in_the_address(page: Page, make: Make) ->
     assert len(page.js(SHOWN)) == 7
 
 
+def test_a_filter_by_a_column_begins_with_all_its_values(page: Page, make: Make) -> None:
+    page.open(make(sheet_of("a,waves,https://e.com/a.jpg,calm", header="id,prompt,image_url,mood")).path)
+    page.js(
+        "(() => { const e = document.querySelector('#add-filter'); e.value = 'mood';"
+        "e.dispatchEvent(new Event('change')) })()"
+    )
+    assert page.js("[...document.activeElement.options].map((e) => e.text)") == ["all", "calm (1)"]
+    assert page.js("document.activeElement.selectedOptions[0].text") == "all"
+
+
 def test_keys_go_from_card_to_card_and_pick_and_the_browser_remembers(page: Page, make: Make) -> None:
     path = make(sheet_of(*(f"{letter},waves,https://e.com/{letter}.jpg" for letter in "abcdefghij"))).path
     page.open(path)

@@ -25,7 +25,7 @@ function writeAddress() {
 }
 
 function fillChoice(select, name, all, words = (value) => value || "(empty)") {
-  const wanted = filters[name] ?? "";
+  const wanted = filters[name]?.startsWith("=") ? filters[name] : ""; // "all" keeps a column's filter on the page
   select.replaceChildren(make("option", { value: "" }, all));
   for (const [value, count] of Gallery.values(data, picks, name)) {
     select.append(make("option", { value: `=${value}` }, `${words(value)} (${count})`));
