@@ -71,6 +71,7 @@ def report(folder: Path) -> Report:
 # One cell. The header is `prompt,image_url` and the column named; the message follows `shots.csv:2 column: `.
 
 RATIOS = "21:9, 16:9, 4:3, 1:1, 3:4, 9:16, auto"
+SHORTENED = "a spreadsheet program has left digits out; set the column to text"
 DATED = "a spreadsheet program made a date of it; set the column to text"
 
 CELLS: list[tuple[str, str, str]] = [
@@ -94,6 +95,9 @@ CELLS: list[tuple[str, str, str]] = [
     ("seed", "02. Mrz", f"'02. Mrz' is not a whole number ({DATED})"),
     ("seed", "Mar-26", f"'Mar-26' is not a whole number ({DATED})"),
     ("seed", "5 marks", "'5 marks' is not a whole number"),
+    ("seed", "1.23457E+17", f"'1.23457E+17' is not a whole number ({SHORTENED} and write it anew)"),
+    ("seed", "2e+14", f"'2e+14' is not a whole number ({SHORTENED} and write it anew)"),
+    ("id", "1.23457E+17", f"'1.23457E+17' is a number of which {SHORTENED} and write it anew"),
     ("duration", "2,0", "'2,0' is not one of 2 … 12 (a decimal comma; write 2)"),
     ("duration", "13,0", "'13,0' is not one of 2 … 12"),
     ("duration", "2.3.26", f"'2.3.26' is not one of 2 … 12 ({DATED})"),

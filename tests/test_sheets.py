@@ -271,6 +271,21 @@ def test_cells_are_read_by_their_value_not_by_their_look(folder: Path) -> None:
     assert found == [*(shown for _, shown in typed), "0.5", "12.5"]
 
 
+def test_a_number_that_a_workbook_does_not_know_to_the_last_digit_names_no_row_and_is_not_sent(folder: Path) -> None:
+    """Excel keeps 15 digits of a number: those behind are zeros in its file, whatever was typed."""
+
+    def fill(sheet: Worksheet) -> None:
+        sheet["E1"] = "seed"
+        sheet.append([1234567890123456000, "x", URL, 5, 12345678901234500])
+        sheet.append(["1234567890123456789", "x", URL, 5, 123456789012345])
+
+    anew = "a spreadsheet program has left digits out; set the column to text and write it anew"
+    assert issues_of(shots(folder, fill)) == [
+        f"shots.xlsx Shots!A2 id: '1.23456789012346e+18' is a number of which {anew}",
+        f"shots.xlsx Shots!E2 seed: '1.23456789012345e+16' is not a whole number ({anew})",
+    ]
+
+
 def test_what_the_program_made_of_a_value_is_told_as_for_csv(folder: Path) -> None:
     def fill(sheet: Worksheet) -> None:
         sheet.append(["prompt", "image_url", "duration"])

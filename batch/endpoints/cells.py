@@ -19,7 +19,7 @@ from batch.endpoints.fields import Field, free_types, members
 from batch.endpoints.fields import member as part_of
 from batch.endpoints.schema import branches
 
-__all__ = ["number_hint", "read_cell"]
+__all__ = ["has_lost_digits", "number_hint", "read_cell"]
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 DIGITS_MAX = 300  # before the point; a float holds no more, and nobody means more
@@ -37,6 +37,7 @@ _TRUE_ABROAD = frozenset(
 _FALSE_ABROAD = frozenset({"falsch", "nein", "faux", "non", "falso", "não", "nao", "onwaar", "nee", "fałsz", "nie"})
 _GROUPED = re.compile(r"[-+]?[1-9][0-9]{0,2}([,.'’ \u00a0\u202f][0-9]{3})+")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
+_SHORTENED = re.compile(r"[-+]?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,3}")  # 1.23457E+17, as they write what is long
 _MONTH = (
     r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
     r"|janv|févr|mars|avr|juin|juil|août|déc|ene|abr|dic|gen|mag|giu|lug|ott)\.?"
@@ -102,6 +103,11 @@ def _looks_like_list(value: object, kinds: Sequence[str]) -> bool:
     return value.lstrip()[:1] == "["
 
 
+def has_lost_digits(text: str) -> bool:
+    """Whether a spreadsheet program has written a long number its short way: it knows 15 digits and shows fewer."""
+    return "+" in text and _SHORTENED.fullmatch(text.strip()) is not None
+
+
 def number_hint(text: str, *, is_whole: bool) -> str:
     """What to write in place of a number that a spreadsheet program has written its own way, as the end of a message.
 
@@ -110,6 +116,8 @@ def number_hint(text: str, *, is_whole: bool) -> str:
     text = text.strip()
     if _DATE.fullmatch(text):
         return " (a spreadsheet program made a date of it; set the column to text)"
+    if is_whole and has_lost_digits(text):
+        return " (a spreadsheet program has left digits out; set the column to text and write it anew)"
     if _GROUPED.fullmatch(text):
         return " (write it with nothing between its digits)"
     if not _DECIMAL_COMMA.fullmatch(text):
@@ -178,7 +186,8 @@ def _string(field: Field, value: object) -> object:
 
 def _integer(field: Field, value: object) -> object:
     number = _number(_plain(value))
-    if isinstance(value, bool) or number is None or number != number.to_integral_value():
+    is_short = isinstance(value, str) and has_lost_digits(value)
+    if isinstance(value, bool) or number is None or is_short or number != number.to_integral_value():
         return _no_number(field, value, "integer")
     return int(number)
 

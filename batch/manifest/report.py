@@ -62,6 +62,7 @@ KINDS: Mapping[str, str] = {
     "equal_variants": "two combinations of a row ask for the same thing",
     # a row
     "duplicate_id": "two rows have the same id",
+    "lost_digits": "an id is a long number that a spreadsheet program has shortened",
     "lone_take": "an export's line of a further take, without the row's first line",
     "other_take": "an export's line of a further take says something else than the row's first line",
     "takes": "not a number of takes",

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from batch import endpoints, jobs
 from batch.endpoints import Endpoint, shown
-from batch.endpoints.cells import number_hint
+from batch.endpoints.cells import has_lost_digits, number_hint
 from batch.jobs import Job, Row
 from batch.manifest.campaign import Entry
 from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
@@ -273,7 +273,12 @@ class Reading:
                 id = f"{made}-{self._repeats[made]}"
             return id
         first = self._seen.add(id, record.number)
-        if first is not None:
+        if has_lost_digits(id):
+            message = (
+                f"{shown(id)} is a number of which a spreadsheet program has left digits out; set the column to text"
+            )
+            self._wrong(record, "id", f"{message} and write it anew", "lost_digits")
+        elif first is not None:
             message = f"{shown(id)} is also the id of {self._head.address(first)}"
             self._wrong(record, "id", message, "duplicate_id")
         return id
