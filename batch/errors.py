@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +79,16 @@ class Issue:
 class ManifestError(InputError):
     """Every issue of a manifest at once.
 
-    A bounded number of them is kept: `count` may exceed `len(issues)`, and `by_kind` counts those beyond it too.
+    A bounded number of them is kept: `count` may exceed `len(issues)`, and `by_kind` counts those beyond it too. `notes`
+    say what else there is to know of the files, which may be the reason: hidden rows, merged cells, a guessed encoding.
     """
 
-    def __init__(self, issues: tuple[Issue, ...], *, kinds: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, issues: tuple[Issue, ...], *, kinds: Mapping[str, int] | None = None, notes: Sequence[str] = ()
+    ) -> None:
         assert issues, "a ManifestError has at least one issue"
         self.issues = issues
+        self.notes = tuple(notes)
         self._kinds = Counter(issue.kind for issue in issues) if kinds is None else Counter(kinds)
         self.count = self._kinds.total()
         super().__init__(str(self))

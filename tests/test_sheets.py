@@ -20,6 +20,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 from pyarrow import parquet
 
 from batch import manifest
+from batch.cli.words import manifest_error_lines
 from batch.errors import InputError, ManifestError
 from batch.jobs import Row
 from batch.manifest.sheets import open_sheet
@@ -343,6 +344,20 @@ def test_hidden_and_merged_cells_are_read_and_told(folder: Path) -> None:
         "shots.xlsx Shots: hidden columns are read like the others: B",
         "shots.xlsx Shots: of merged cells only the first has the value, the others are empty: D5:D6",
     )
+
+
+def test_what_is_hidden_or_merged_is_told_with_the_mistakes_that_it_explains(folder: Path) -> None:
+    def fill(sheet: Worksheet) -> None:
+        sheet.append(["a", "x", URL, 5])
+        sheet.append(["b", None, URL, 5])
+        sheet.merge_cells("B2:B3")
+
+    with pytest.raises(ManifestError) as caught:
+        rows_of(shots(folder, fill))
+    assert [issue.address for issue in caught.value.issues] == ["shots.xlsx Shots!B3"]
+    note = "shots.xlsx Shots: of merged cells only the first has the value, the others are empty: B2:B3"
+    assert caught.value.notes == (note,)
+    assert manifest_error_lines(caught.value)[1:] == [f"note: {note}", "1 mistake; nothing was submitted"]
 
 
 def calculated(path: Path, values: dict[str, str | None]) -> Path:

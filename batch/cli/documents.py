@@ -162,6 +162,7 @@ def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:
         "count": exc.count,
         "by_kind": dict(exc.by_kind()),
         "mistakes": [dataclasses.asdict(issue) for issue in exc.issues],
+        "notes": list(exc.notes),
     }
 
 

@@ -457,11 +457,12 @@ def dataset_line(made: Dataset) -> str:
 
 
 def manifest_error_lines(exc: ManifestError) -> list[str]:
-    """The first mistakes, and how many there are of each kind."""
+    """The first mistakes, what may explain them, and how many there are of each kind."""
     lines = [*str(exc).splitlines()]
+    notes = [f"note: {note}" for note in exc.notes]
     kinds = exc.by_kind()
     if exc.count <= ISSUES_PRINTED_MAX:
-        return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted"]
+        return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was submitted"]
     told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]))
     lines[-1] += ": --json lists all of them"
-    return [*lines, f"{count_of(exc.count, 'mistake')}; nothing was submitted: {told}"]
+    return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was submitted: {told}"]

@@ -106,11 +106,12 @@ class Report:
     """Collects issues; `raise_if_any` ends the reading with all of them.
 
     They are told in the order of the file: `first` is the name of the file to begin with (the campaign), `columns` the
-    order within a row. `count` is how many there are so far.
+    order within a row, `notes` what else may explain them. `count` is how many there are so far.
     """
 
     def __init__(self, first: str = "") -> None:
         self.columns: Sequence[str] = ()
+        self.notes: Sequence[str] = ()
         self.count = 0
         self._first = first
         self._kinds: Counter[str] = Counter()
@@ -134,7 +135,7 @@ class Report:
     def raise_if_any(self) -> None:
         """ManifestError with everything found so far, if anything was."""
         if self._kept:
-            raise ManifestError(self._sorted(), kinds=self._kinds)
+            raise ManifestError(self._sorted(), kinds=self._kinds, notes=self.notes)
 
     def _sorted(self) -> tuple[Issue, ...]:
         places = {name: place for place, name in enumerate(self.columns)}

@@ -52,6 +52,7 @@ class Reading:
         if self._is_on_main:
             self._header = with_meant(self._header, head.models[0])
         report.columns = tuple(name for name, _ in self._header.own)
+        report.notes = head.notes
         self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
         self._inputs = InputReader(
             plan=self._plan,
