@@ -308,6 +308,11 @@ def near(name: str, field: str) -> str:
     return f"shots.csv:1 {name}: did you mean '{field}'? Rename the column, or {own}"
 
 
+def both(name: str, field: str) -> str:
+    own = f"keep it as your own by `carry: [{name}]` or --carry {name}"
+    return f"shots.csv:1 {name}: is nearly '{field}', and there is a column '{field}' too: remove one of them, or {own}"
+
+
 SHEETS: list[tuple[str, list[str]]] = [
     (
         f"prompt,image_url,mood,mood\nx,{URL},a,b\n",
@@ -329,6 +334,13 @@ SHEETS: list[tuple[str, list[str]]] = [
         [
             "shots.csv:1 Prompt!: did you mean 'prompt'? Rename the column, or keep it as your own by "
             "`carry: [Prompt!]` or --carry 'Prompt!'"
+        ],
+    ),
+    (
+        f"prompt,Prompt,image_url,ID,id\nx,y,{URL},a,b\n",
+        [
+            both("Prompt", "prompt"),
+            both("ID", "id"),
         ],
     ),
     (
@@ -439,7 +451,7 @@ SHEETS: list[tuple[str, list[str]]] = [
     ),
     (  # where a column has the name itself, the other may be anything
         f"prompt,image_url,duration,Duration\nx,{URL},5,long\n",
-        [near("Duration", "duration")],
+        [both("Duration", "duration")],
     ),
 ]
 
@@ -813,8 +825,8 @@ def test_the_sheet_of_every_mistake_is_one_report() -> None:
     found = [str(issue).replace(f"{MANIFESTS.absolute()}/", "") for issue in caught.value.issues]
     assert found == [
         "mistakes.csv:1 mood: is the name of two columns; rename or remove one",
-        "mistakes.csv:1 promts: did you mean 'prompt'? Rename the column, or keep it as your own by `carry: [promts]` "
-        "or --carry promts",
+        "mistakes.csv:1 promts: is nearly 'prompt', and there is a column 'prompt' too: remove one of them, or keep "
+        "it as your own by `carry: [promts]` or --carry promts",
         "mistakes.csv:3 duration: '13' is not one of 2 … 12",
         f"mistakes.csv:4 prompt: is empty, and {NEEDS}",
         "mistakes.csv:5 image_url: 'images/chelsee.jpg' does not exist (did you mean 'chelsea.jpg'?); "

@@ -455,6 +455,18 @@ def test_wrong_dimensions_hide_no_cell(folder: Path) -> None:
     assert [row.job.input["duration"] for row in rows_of(path)] == ["5"]
 
 
+def test_a_workbook_that_is_open_in_excel_is_told_and_its_lock_is_no_workbook(folder: Path) -> None:
+    path = shots(folder, lambda sheet: sheet.append(["a", "x", URL, 5]))
+    lock = path.with_name("~$shots.xlsx")
+    lock.write_bytes(b"\x08Ann Otto")
+    (note,) = manifest.load(path).notes
+    assert note == "shots.xlsx seems to be open in Excel (~$shots.xlsx lies beside it): what is not saved is not read"
+    assert refusal(lock) == "~$shots.xlsx is only the sign that shots.xlsx is open in Excel; name that"
+    assert refusal(folder / "shot.xlsx") == "shot.xlsx does not exist; did you mean shots.xlsx?"
+    path.unlink()
+    assert "is no Excel workbook" in refusal(lock)
+
+
 def test_macros_are_ignored(folder: Path) -> None:
     path = shots(folder, lambda sheet: sheet.append(["a", "x", URL, 5]))
     with zipfile.ZipFile(path, "a") as archive:

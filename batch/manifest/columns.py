@@ -173,9 +173,7 @@ def inputs_of(
             else:
                 foreign.append(column)
         else:
-            meant = _misnamed(
-                column, header.place(column), endpoint, mapping_lines, report if are_models_known else Report()
-            )
+            meant = _misnamed(column, header, endpoint, mapping_lines, report if are_models_known else Report())
             if meant is not None:
                 misnamed.setdefault(meant, column)
             if not column.is_mapped:
@@ -219,7 +217,7 @@ def with_meant(header: Header, endpoint: Endpoint) -> Header:
 
 
 def _misnamed(
-    column: Column, address: str, endpoint: Endpoint, mapping_lines: Mapping[str, str], report: Report
+    column: Column, header: Header, endpoint: Endpoint, mapping_lines: Mapping[str, str], report: Report
 ) -> str | None:
     """Report a column whose name is nearly that of a field, or that is mapped to none; the name that was meant."""
     if column.is_mapped:
@@ -228,8 +226,13 @@ def _misnamed(
         return next(iter(difflib.get_close_matches(column.target, _names(endpoint), n=1)), None)
     meant = _meant(column.target, endpoint)
     own = f"keep it as your own by `carry: [{column.name}]` or --carry {shlex.quote(column.name)}"
+    address = header.place(column)
     if meant is not None:
+        taken = header.ours.get(meant, column.index) != column.index
+        has_both = taken or any(other.target == meant for other in header.candidates)
         message = f"did you mean '{meant}'? Rename the column, or {own}"
+        if has_both:
+            message = f"is nearly '{meant}', and there is a column '{meant}' too: remove one of them, or {own}"
         report.add(address, column.name, message, "near_field")
     whole = None if meant else _whole(column.target, endpoint)
     if whole is not None:

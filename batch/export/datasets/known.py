@@ -63,8 +63,8 @@ class Known(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """What came of an export; `endpoints`, `seconds`, `bytes` and `digest` describe all that is there now, the last of them
-    in whatever order it was noted."""
+    """What came of an export; `endpoints`, `seconds`, `bytes` and `digest` describe all that is there now, the last in
+    whatever order it was noted."""
 
     splits: Counter[str] = field(default_factory=Counter)
     endpoints: Counter[str] = field(default_factory=Counter)

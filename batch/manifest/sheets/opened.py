@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batch.errors import InputError
 from batch.manifest.sheets.delimited import HEADER_CHARS_MAX, open_delimited
-from batch.manifest.sheets.record import Sheet
+from batch.manifest.sheets.record import LOCK_PREFIX, Sheet
 from batch.manifest.text import look_at
 
 __all__ = ["ROWS_MAX", "SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
@@ -78,6 +78,9 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
         if not isinstance(exc, FileNotFoundError | NotADirectoryError):
             raise InputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         raise InputError(f"{path} {_missing(path, suffixes)}") from exc
+    if path.name.startswith(LOCK_PREFIX) and path.with_name(path.name.removeprefix(LOCK_PREFIX)).is_file():
+        whole = path.with_name(path.name.removeprefix(LOCK_PREFIX))
+        raise InputError(f"{path} is only the sign that {whole} is open in Excel; name that")
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name the sheet or the campaign in it")
     if not os.path.isfile(path):
@@ -104,7 +107,11 @@ def _missing(path: Path, suffixes: Sequence[str]) -> str:
     if path.is_symlink():
         return f"is a link to {os.readlink(path)}, which does not exist"
     try:
-        near = [other.name for other in path.parent.iterdir() if kind_of(other) in suffixes]
+        near = [
+            other.name
+            for other in path.parent.iterdir()
+            if kind_of(other) in suffixes and not other.name.startswith(LOCK_PREFIX)
+        ]
     except OSError:
         near = []
     folded = {Path(name).stem.casefold(): name for name in near}

@@ -14,8 +14,9 @@ from typing import Protocol
 from batch.endpoints import shown
 from batch.manifest.report import Report
 
-__all__ = ["TOP_ROWS", "Record", "Sheet", "check_unnamed", "column_name", "is_blank", "moment_text"]
+__all__ = ["LOCK_PREFIX", "TOP_ROWS", "Record", "Sheet", "check_unnamed", "column_name", "is_blank", "moment_text"]
 
+LOCK_PREFIX = "~$"  # of the file that Excel puts beside a workbook while it is open there
 TOP_ROWS = 20  # of a sheet whose header may stand below a title
 
 

@@ -26,7 +26,7 @@ from batch.endpoints import shown
 from batch.errors import InputError
 from batch.manifest.report import Report
 from batch.manifest.sheets.marks import Marks, marks_of
-from batch.manifest.sheets.record import TOP_ROWS, Record, check_unnamed, column_name, moment_text
+from batch.manifest.sheets.record import LOCK_PREFIX, TOP_ROWS, Record, check_unnamed, column_name, moment_text
 
 __all__ = ["Workbook", "letters", "open_workbook"]
 
@@ -131,7 +131,7 @@ def open_workbook(path: Path, name: str, wanted: str | None) -> Workbook:
         raise InputError(f"{place} is blank; the first row of the sheet must name the columns{_elsewhere(others)}")
     if any(index < len(header) for index in marks.uncalculated.get(1, ())):
         raise InputError(f"{place} holds a formula that was never calculated; open the workbook and save it again")
-    notes = tuple(_notes(name, title, others if wanted is None else (), marks))
+    notes = (*_open_elsewhere(path), *_notes(name, title, others if wanted is None else (), marks))
     return Workbook(path=path, name=name, sheet=title, header=tuple(header), notes=notes, marks=marks)
 
 
@@ -251,6 +251,13 @@ def _part(sheet: Any) -> Any:
 def _elsewhere(others: Sequence[str]) -> str:
     listed = ", ".join(others[:LISTED_MAX])
     return f" (it is the first that is visible; of {listed} name one with --sheet)" if others else ""
+
+
+def _open_elsewhere(path: Path) -> Iterator[str]:
+    """That somebody has the workbook open: what was typed there last may not be in the file."""
+    lock = path.with_name(LOCK_PREFIX + path.name)
+    if lock.exists():
+        yield f"{path.name} seems to be open in Excel ({lock.name} lies beside it): what is not saved is not read"
 
 
 def _notes(name: str, title: str, others: Sequence[str], marks: Marks) -> Iterator[str]:
