@@ -80,8 +80,8 @@ class ManifestError(InputError):
     """Every issue of a manifest at once.
 
     A bounded number of them is kept: `count` may exceed `len(issues)`, and `by_kind` counts those beyond it too.
-    `notes` say what else there is to know of the files, and may be the reason: hidden rows, merged cells, an encoding that
-    was guessed.
+    `notes` say what else there is to know of the files, and may be the reason: hidden rows, merged cells, a
+    guessed encoding.
     """
 
     def __init__(
