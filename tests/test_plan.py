@@ -160,6 +160,14 @@ def test_the_first_rows_to_submit_and_the_first_duplicates_are_kept(tmp_path: Pa
         assert [(row.id, first) for row, first in found.duplicates] == [("r4", 2)]
 
 
+def test_a_row_whose_takes_all_repeat_another_is_told_once() -> None:
+    takes = [make_row("r1", prompt="a"), replace(make_row("r1", prompt="a", take=2, position=2), number=1)]
+    again = [replace(row, id="r2", number=2, position=row.position + 2) for row in takes]
+    found = compare([*takes, *again], None, None)
+    assert (found.planned.rows, found.planned.jobs) == (4, 2)
+    assert [(row.id, first) for row, first in found.duplicates] == [("r2", 1)]
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_a_plan_that_writes_nothing_says_the_same_as_planning_it(tmp_path: Path, seed: int) -> None:
     """Random sheets, edited and brought along at random, in two campaigns."""

@@ -505,7 +505,7 @@ def _plan(manifest: Path, settings: Settings, requests: int) -> int:
 
     quote = views.plan(manifest, settings, requests=requests)
     if settings.json:
-        _print_json(documents.plan_of(quote))
+        _print_json(documents.plan_of(quote, settings))
     else:
         _print(words.plan_lines(quote, settings))
     return 0

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-def plan_of(quote: Quote) -> dict[str, Any]:
+def plan_of(quote: Quote, settings: Settings) -> dict[str, Any]:
     planned = quote.planned
     return {
         "campaign": quote.campaign,
@@ -58,6 +58,9 @@ def plan_of(quote: Quote) -> dict[str, Any]:
         "price_min_micros": planned.price_min_micros,
         "price_max_micros": planned.price_max_micros,
         "unpriced": planned.unpriced,
+        "concurrency": settings.concurrency,
+        "state": str(settings.state),
+        "is_first": quote.is_first,
         "cap_micros": quote.cap_micros,
         "used_micros": quote.used_micros,
         "affordable": planned.affordable,

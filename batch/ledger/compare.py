@@ -92,7 +92,8 @@ class _Tally:
         self._number = row.number
         earlier = self._seen.add(row.job.key, row.position)
         if earlier is not None and len(self._duplicates) < DUPLICATES_TOLD_MAX:
-            self._duplicates.append((row, earlier))
+            is_told = self._duplicates and self._duplicates[-1][0].number == row.number  # by another take of the row
+            self._duplicates += [] if is_told else [(row, earlier)]
         return earlier is None
 
     def _count(self, row: Row, known: Known | None) -> None:
