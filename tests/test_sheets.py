@@ -504,6 +504,23 @@ def test_what_is_no_workbook_is_said_to_be_what_it_is(folder: Path, content: byt
     assert message in refusal(folder / "shots.xlsx")
 
 
+def test_a_strict_workbook_is_told_as_one(folder: Path) -> None:
+    """Another format of the same suffix, by the name that Excel gives it."""
+    path = shots(folder, lambda sheet: sheet.append(["a", "x", URL, 5]))
+    kinds = {
+        b"http://schemas.openxmlformats.org/spreadsheetml/2006/main": b"http://purl.oclc.org/ooxml/spreadsheetml/main",
+        b"http://schemas.openxmlformats.org/officeDocument/2006/": b"http://purl.oclc.org/ooxml/officeDocument/",
+    }
+    with zipfile.ZipFile(path) as archive:
+        parts = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            for plain, strict in kinds.items():
+                content = content.replace(plain, strict)
+            archive.writestr(name, content)
+    assert refusal(path).startswith("shots.xlsx is a Strict Open XML workbook")
+
+
 @pytest.mark.parametrize(
     "part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml", "xl/styles.xml", "[Content_Types].xml"]
 )
@@ -534,7 +551,7 @@ def test_a_blank_first_row_of_a_workbook_names_the_other_sheets(folder: Path) ->
     made.save(folder / "shots.xlsx")
     assert refusal(folder / "shots.xlsx") == (
         "shots.xlsx Sheet!1 is blank; the first row of the sheet must name the columns "
-        "(it is the first that is visible; of Shots name one with --sheet)"
+        "(it is the first sheet that is visible; --sheet names another: Shots)"
     )
 
 

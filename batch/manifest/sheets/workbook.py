@@ -42,6 +42,7 @@ _DAMAGE = (
 )  # fmt: skip
 _ESCAPE = re.compile(r"_x00(0[1-9A-Fa-f]|1[0-9A-Fa-f])_")  # how the format writes a control character
 _OLD, _LOCKED = b"\xd0\xcf\x11\xe0", "EncryptedPackage".encode("utf-16-le")
+_STRICT = b"http://purl.oclc.org/ooxml/"  # of "Strict Open XML", which Excel offers too: openpyxl sees no sheet in it
 _HEAD_BYTES = 1 << 20
 
 
@@ -231,6 +232,10 @@ def _whole(sheet: Any) -> Any:
 def _chosen(path: Path, book: Any, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     """The title of the sheet to read, and those of the other visible ones."""
     titles = [sheet.title for sheet in book.worksheets]
+    if not titles and _is_strict(path):
+        raise InputError(
+            f"{path} is a Strict Open XML workbook, which is not read here; save it as a plain Excel workbook"
+        )
     visible = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]
     if wanted is None:
         if not visible:
@@ -243,6 +248,11 @@ def _chosen(path: Path, book: Any, wanted: str | None) -> tuple[str, tuple[str, 
     return found, tuple(title for title in visible if title != found)
 
 
+def _is_strict(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive, archive.open("xl/workbook.xml") as part:
+        return _STRICT in part.read(_HEAD_BYTES)
+
+
 def _part(sheet: Any) -> Any:
     """The sheet's XML: what openpyxl itself reads its rows from."""
     return sheet._get_source()
@@ -250,7 +260,7 @@ def _part(sheet: Any) -> Any:
 
 def _elsewhere(others: Sequence[str]) -> str:
     listed = ", ".join(others[:LISTED_MAX])
-    return f" (it is the first that is visible; of {listed} name one with --sheet)" if others else ""
+    return f" (it is the first sheet that is visible; --sheet names another: {listed})" if others else ""
 
 
 def _open_elsewhere(path: Path) -> Iterator[str]:
