@@ -89,6 +89,14 @@ def test_every_kind_is_known_again_as_an_export_and_anything_else_is_not_written
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """And no address of a machine elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    written(Path(f"s3:out{suffix}"), [row("a")])
+    assert [path.name for path in tmp_path.iterdir()] == [f"s3:out{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_wide_puts_the_takes_of_a_row_side_by_side_in_every_kind(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"
     rows = [row("a", take=1), row("a", take=2), row("b", number=2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -131,6 +132,19 @@ def test_names_that_a_spreadsheet_would_run_are_made_harmless(call: Call, pictur
         cells = [cell for row in csv.reader(file) for cell in row]
     assert not [cell for cell in cells if cell[:1] in "=+-@" and cell]
     assert "./@moon.jpg" in cells
+
+
+def test_a_picture_whose_name_no_sheet_can_say_is_told_and_nothing_is_made(
+    call: Call, pictures: Path, tmp_path: Path
+) -> None:
+    try:
+        (pictures / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    for flags in ((), ("--xlsx",)):
+        told = call("init", "autumn", "--images", "pics", *flags)
+        assert (told.code, "caf?.jpg: the name is not UTF-8" in told.err) == (2, True)
+    assert not (tmp_path / "autumn").exists()
 
 
 @pytest.mark.parametrize("there", ["autumn/autumn.yaml", "autumn/shots.csv"])

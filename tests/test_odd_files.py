@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import tracemalloc
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -489,6 +490,51 @@ def test_what_is_no_file_is_said_to_be_what_it_is(tmp_path: Path) -> None:
     assert message_of(tmp_path / "link.csv") == "link.csv is a link to nowhere.csv, which does not exist"
     assert message_of(tmp_path / ("x" * 300 + ".csv")).endswith("cannot be read: File name too long")
     assert message_of(tmp_path / "a\0b.csv").endswith("cannot be read: embedded null byte")
+
+
+def made(folder: Path, name: bytes, content: bytes = b"prompt,image_url\nx,https://e.com/a.jpg\n") -> Path:
+    """A file whose name is these bytes. Some file systems hold none but UTF-8."""
+    path = folder / os.fsdecode(name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    return path
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.csv", b"caf\xe9/shots.csv"])
+def test_a_name_that_is_no_utf_8_is_refused_before_anything_would_have_to_write_it_down(
+    tmp_path: Path, name: bytes
+) -> None:
+    message = "the name of this file, or of a folder above it, is not UTF-8; rename it"
+    assert message_of(made(tmp_path, name)).endswith(
+        f"{name.decode(errors='replace')}: {message}".replace("\ufffd", "?")
+    )
+
+
+def test_pictures_with_such_a_name_are_told(tmp_path: Path) -> None:
+    made(tmp_path, b"caf\xe9.jpg")
+    (tmp_path / "p.yaml").write_text("rows: '*.jpg'\ndefaults: {prompt: x}\n")
+    assert (
+        message_of(tmp_path / "p.yaml") == "p.yaml:1 rows: the name of the picture 'caf?.jpg' is not UTF-8; rename it"
+    )
+    (tmp_path / "shots.csv").write_text("prompt,image_url\nx,café.jpg\n", encoding="utf-8")
+    assert "(the name of a file there is nearly this, and is not UTF-8: rename it)" in message_of(
+        tmp_path / "shots.csv"
+    )
+
+
+@pytest.mark.parametrize(("on_disk", "in_cell"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_picture_is_found_however_its_accents_are_written(
+    read: Read, tmp_path: Path, on_disk: str, in_cell: str
+) -> None:
+    """An accent may be part of its letter or a sign of its own: the same to the eye, and other bytes in a name."""
+    folder, name = (unicodedata.normalize(on_disk, text) for text in ("photos é", "café.jpg"))
+    (tmp_path / folder).mkdir()
+    shutil.copy(IMAGES / "moon.jpg", tmp_path / folder / name)
+    (row,) = read(f"prompt,image_url\nx,{unicodedata.normalize(in_cell, 'photos é/café.jpg')}\n")
+    assert [file.path.name for file in row.job.files] == [name]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in this file system")

@@ -38,7 +38,8 @@ def write_parquet(lines: Iterable[Line], layout: Layout, part: Path, out: Path, 
     names = layout.results
     schema = pyarrow.schema([*own.fields, *(pyarrow.field(name, _type(name)) for name in names)])
     count = 0
-    with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+    # A file and not its name, which pyarrow would read as a URI where there is a colon in it.
+    with part.open("wb") as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in _groups(lines):
             columns = [
                 pyarrow.array([_value(name, line.results[place]) for line in group], _type(name))

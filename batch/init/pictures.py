@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from batch.errors import InputError
 from batch.manifest import ids_of
+from batch.manifest.text import is_damaged_text
 
 __all__ = ["draw_example", "has_pictures", "pictures_in"]
 
@@ -27,7 +28,11 @@ def pictures_in(folder: Path, sheet_folder: Path) -> Iterator[tuple[str, str]]:
     """An id and a path for each picture in a folder, sorted by name; the path is relative to the sheet."""
     names = sorted(_names(folder))
     for (id, _), name in zip(ids_of(names), names, strict=True):
-        yield _FORMULA.sub("_", id), _relative(folder / name, sheet_folder)
+        path = _relative(folder / name, sheet_folder)
+        if is_damaged_text(path):
+            shown = path.encode(errors="replace").decode()
+            raise InputError(f"{shown}: the name is not UTF-8, and no sheet can say it; rename the picture")
+        yield _FORMULA.sub("_", id), path
 
 
 def draw_example(path: Path) -> None:

@@ -14,6 +14,7 @@ import itertools
 import mimetypes
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 from batch.endpoints import Endpoint, Field, Problem, check_image, check_size, shown
 from batch.jobs import LocalFile, local_file_mark
 from batch.manifest.same import Looked
+from batch.manifest.text import is_damaged_text
 
 __all__ = ["FileCell", "Files"]
 
@@ -103,9 +105,10 @@ class Files:
         try:
             tried = [folder / Path(text).expanduser() for folder in folders]
             slashed = _with_slashes(text, folders)
-            for path in (*tried, *slashed):
+            spelt = (*tried, *slashed, *_with_accents(text, folders))
+            for path in spelt:
                 self._looked.at_file(path)
-            path = next((path for path in (*tried, *slashed) if path.exists()), tried[0])
+            path = next((path for path in spelt if path.exists()), tried[0])
             if not path.exists():
                 hint = _odd_path(text) or self._looked_for(text, slashed or tried)
                 return _problem(field, text, "file_missing", f"{shown(text)} does not exist{hint}")
@@ -143,6 +146,8 @@ class Files:
                     other.name.casefold(): other.name for other in itertools.islice(path.parent.iterdir(), LISTED_MAX)
                 }
                 close = difflib.get_close_matches(path.name.casefold(), names, n=1)
+                if close and is_damaged_text(names[close[0]]):
+                    return " (the name of a file there is nearly this, and is not UTF-8: rename it)"
                 if close:
                     return f" (did you mean '{names[close[0]]}'?)"
         if not any(path.parent.is_dir() for path in tried):
@@ -284,6 +289,12 @@ def _with_slashes(text: str, folders: Sequence[Path]) -> list[Path]:
     if os.sep != "/" or "\\" not in text:
         return []
     return [folder / Path(text.replace("\\", "/")).expanduser() for folder in folders]
+
+
+def _with_accents(text: str, folders: Sequence[Path]) -> list[Path]:
+    """The same letters in other bytes: a Mac, and what it packs, may write an accent as a sign of its own."""
+    forms = dict.fromkeys(() if text.isascii() else (unicodedata.normalize(form, text) for form in ("NFC", "NFD")))
+    return [folder / Path(form).expanduser() for form in forms if form != text for folder in folders]
 
 
 def _odd_path(text: str) -> str:

@@ -240,6 +240,10 @@ def _opened(
         message = f"no file matches {shown(pictures.pattern)}; looked in {plan.path.parent.absolute()}"
         report.add(address, "rows", message, "no_pictures")
         field = None
+    odd = pictures.odd_name()
+    if odd is not None:
+        report.add(address, "rows", f"the name of the picture {shown(odd)} is not UTF-8; rename it", "damaged_text")
+        field = None
     if field is None:
         return replace(plan, has_rows=False), None
     return replace(plan, header=("id", field)), pictures

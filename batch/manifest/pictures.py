@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from batch.manifest.sheets import Record
+from batch.manifest.text import is_damaged_text
 
 __all__ = ["Pictures", "ids_of", "is_pattern"]
 
@@ -34,6 +35,11 @@ class Pictures:
     def is_empty(self) -> bool:
         """Whether the pattern matches no file."""
         return next(self._found(), None) is None
+
+    def odd_name(self) -> str | None:
+        """A file whose name nobody could write down, with a sign in the place of what is wrong."""
+        odd = next(filter(is_damaged_text, self._found()), None)
+        return None if odd is None else odd.encode(errors="replace").decode()
 
     def records(self) -> Iterator[Record]:
         """A row for each file: its id and its path. The names must be sorted, so they alone are all in memory."""

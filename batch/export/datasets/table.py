@@ -48,7 +48,8 @@ class TableShard:
             features[name] = shown if form.has_bytes else {"dtype": "string", "_type": "Value"}
         told_to_readers = {"huggingface": json.dumps({"info": {"features": features}})}
         self._schema = pyarrow.schema(fields, metadata=told_to_readers)
-        self._writer = parquet.ParquetWriter(part, self._schema, compression="zstd")
+        self._opened = part.open("wb")  # pyarrow would read a name with a colon in it as a URI
+        self._writer = parquet.ParquetWriter(self._opened, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
         self._waiting = self._written = 0
 
@@ -69,6 +70,7 @@ class TableShard:
     def close(self) -> None:
         self._flush()
         self._writer.close()
+        self._opened.close()
 
     def _file(self, path: Path) -> object:
         if self._form.has_bytes:

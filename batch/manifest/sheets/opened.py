@@ -11,7 +11,7 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.manifest.sheets.delimited import HEADER_CHARS_MAX, open_delimited
 from batch.manifest.sheets.record import LOCK_PREFIX, Sheet
-from batch.manifest.text import look_at
+from batch.manifest.text import is_damaged_text, look_at
 
 __all__ = ["ROWS_MAX", "SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
 
@@ -72,6 +72,10 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
     """InputError unless `path` is a file with one of these suffixes."""
     if _LINK.match(str(path)):
         raise InputError("a link to a sheet stands in a campaign: write `rows: LINK` into a file such as shots.yaml")
+    whole = str(path.absolute())
+    if is_damaged_text(whole) and "\0" not in whole:
+        named = whole.encode(errors="replace").decode()
+        raise InputError(f"{named}: the name of this file, or of a folder above it, is not UTF-8; rename it")
     try:
         path.stat()
     except (OSError, ValueError) as exc:
