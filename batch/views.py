@@ -243,7 +243,7 @@ def quote_of(
         campaign=manifest.name,
         planned=planned,
         carried=manifest.carried,
-        notes=manifest.notes,
+        notes=(*manifest.notes, *_left_out(manifest)),
         submits=submits,
         estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
         cap_micros=cap,
@@ -253,6 +253,18 @@ def quote_of(
         unit=manifest.unit,
         combinations=manifest.combinations,
     )
+
+
+def _left_out(manifest: Manifest) -> Iterator[str]:
+    """The user's own columns that are called like an export's, and are taken for such. A workbook keeps them."""
+    alike = [] if manifest.sheet else [name for name in manifest.header if name.startswith("result_")]
+    if not alike:
+        return
+    from batch.export.result import is_ours
+
+    mine = [name for name in alike if not is_ours(name) and name != "result_variant"]
+    if mine:
+        yield f"not kept, called as the results of an export are: {', '.join(mine)}; rename it to carry it along"
 
 
 def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:

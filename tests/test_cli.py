@@ -282,6 +282,17 @@ def test_a_plan_as_json_is_one_object(call: Call, sheet: Path) -> None:
     assert said.err == ""
 
 
+def test_a_column_of_ones_own_that_is_called_like_a_result_is_told_as_not_kept(call: Call, sheet: Path) -> None:
+    """It would be gone from the next export, without a word."""
+    sheet.write_text(
+        "id,prompt,image_url,result_state,result_path_2,result_rating\na,x,https://e.com/a.jpg,fetched,b,5\n"
+    )
+    told = "not kept, called as the results of an export are: result_rating; rename it to carry it along"
+    assert json.loads(call("plan", str(sheet), "--json").out)["notes"] == [told]
+    sheet.write_text("id,prompt,image_url,result_state\na,x,https://e.com/a.jpg,fetched\n")
+    assert json.loads(call("plan", str(sheet), "--json").out)["notes"] == []
+
+
 def test_rows_that_share_a_job_are_said_so(call: Call, sheet: Path) -> None:
     sheet.write_text(SHEET + "again,waves roll in,https://example.com/sea.jpg\n")
     out = call("plan", str(sheet)).out

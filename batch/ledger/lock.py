@@ -34,7 +34,9 @@ def held(folder: Path, command: str) -> Iterator[None]:
     except filelock.Timeout as exc:
         raise LedgerBusy(f"{folder} is in use by {holder(folder)}; wait for it to end, or stop it") from exc
     except (OSError, NotImplementedError) as exc:
-        raise Blocked(f"the folder {folder} cannot be used for a ledger: {exc}") from exc
+        raise Blocked(
+            f"the folder {folder} cannot be used for a ledger: {getattr(exc, 'strerror', None) or exc}"
+        ) from exc
     try:
         _note_holder(folder, command)
         yield
