@@ -266,6 +266,12 @@ def test_the_end_of_a_run_says_what_can_be_done_about_what_is_left(
     assert end_lines(report, Path("shots.csv"), {"state": "there"}, is_rehearsal=False)[-1] == last
 
 
+def test_a_rehearsal_asks_nobody_to_pay() -> None:
+    report = ended(None, 3, replace(TOTALS, failed=2))
+    last = end_lines(report, Path("shots.csv"), {"local": "yes"}, is_rehearsal=True)[-1]
+    assert last == "to try the failed ones again: fal-batch retry shots.csv --local"
+
+
 def test_without_downloads_the_end_of_a_run_says_how_to_fetch_the_files() -> None:
     report = ended(None, 0, replace(TOTALS, completed=6, paid_fetch_later=6))
     lines = end_lines(report, Path("shots.csv"), {"no_download": "yes", "yes": "yes"}, is_rehearsal=False)

@@ -350,7 +350,8 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, 
     elif report.exit_code == EXIT_IN_DOUBT:
         lines += [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
     elif totals.failed:
-        lines.append(f"to try the failed ones again, and pay for that: {retry}")
+        price = "" if is_rehearsal else ", and pay for that"
+        lines.append(f"to try the failed ones again{price}: {retry}")
     elif totals.cancelled:
         lines.append(f"to have the cancelled ones made after all: {retry}")
     if totals.completed and flags.get("no_download"):
