@@ -191,5 +191,5 @@ def test_a_needed_cell_that_is_empty_and_a_misspelt_column_are_told(folder: Path
         list(manifest.load(path, endpoint=endpoint_id).rows())
     other = next(field.name for field in endpoint.fields if not field.is_required and len(field.name) > 4)
     misspelt = other[:-2] + other[-1] + other[-2] + "s"
-    with pytest.raises(ManifestError, match=f"shots.csv:1 {misspelt}: did you mean '"):
+    with pytest.raises(ManifestError, match=f"shots.csv:1 {misspelt}: (did you mean|is nearly) '"):
         list(manifest.load(sheet(folder, {**row, misspelt: "1"}), endpoint=endpoint_id).rows())

@@ -83,8 +83,8 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
             raise InputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         raise InputError(f"{path} {_missing(path, suffixes)}") from exc
     if path.name.startswith(LOCK_PREFIX) and path.with_name(path.name.removeprefix(LOCK_PREFIX)).is_file():
-        whole = path.with_name(path.name.removeprefix(LOCK_PREFIX))
-        raise InputError(f"{path} is only the sign that {whole} is open in Excel; name that")
+        book = path.with_name(path.name.removeprefix(LOCK_PREFIX))
+        raise InputError(f"{path} is only the sign that {book} is open in Excel; name that")
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name the sheet or the campaign in it")
     if not os.path.isfile(path):
