@@ -442,6 +442,17 @@ def test_a_value_beside_the_header_is_told(folder: Path) -> None:
     assert issues_of(path) == ["shots.xlsx Shots!F2: 'ask Ann' stands in column 6, which has no name in the header"]
 
 
+def test_a_name_of_a_column_is_what_is_seen_of_it(folder: Path) -> None:
+    """A sign of no width comes along when a name is copied from a web page, and looks like nothing."""
+
+    def fill(sheet: Worksheet) -> None:
+        sheet.append(["prompt\u00a0", "\u200bimage_url\ufeff", " dura\u00adtion\n"])
+        sheet.append(["x", URL, 5])
+
+    (row,) = rows_of(book(folder / "shots.xlsx", fill))
+    assert row.job.input == {"prompt": "x", "image_url": URL, "duration": "5", "seed": row.job.input["seed"]}
+
+
 def test_wrong_dimensions_hide_no_cell(folder: Path) -> None:
     path = shots(folder, lambda sheet: sheet.append(["a", "x", URL, 5]))
     with zipfile.ZipFile(path) as archive:
@@ -494,7 +505,8 @@ def archive_of(**parts: bytes) -> bytes:
         (b"", "shots.xlsx is empty"),
         (compound("EncryptedPackage"), "is protected by a password; take it off in the program that wrote it"),
         (compound("Workbook"), "is an old Excel workbook (.xls); open it and save it as .xlsx"),
-        (b"id,prompt\n", "is no Excel workbook, or a damaged one"),
+        (b"id,prompt\n", "is text and no Excel workbook: call it .csv, or save it as .xlsx"),
+        (b"PK\x03\x04 and no more", "is no Excel workbook, or a damaged one"),
         (archive_of(document=b"x"), "is a zip archive, and no Excel workbook is in it"),
         (archive_of(xl__workbook=b"x"), "is a damaged workbook"),
     ],

@@ -6,6 +6,7 @@ Knows no file and no endpoint. A reader of one kind is a module beside this one.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from batch.manifest.report import Report
 __all__ = ["LOCK_PREFIX", "TOP_ROWS", "Record", "Sheet", "check_unnamed", "column_name", "is_blank", "moment_text"]
 
 LOCK_PREFIX = "~$"  # of the file that Excel puts beside a workbook while it is open there
+_UNSEEN = re.compile("[\u200b\u200e\u200f\u2060\ufeff\u00ad]")  # marks of width, direction and order, a soft hyphen
 TOP_ROWS = 20  # of a sheet whose header may stand below a title
 
 
@@ -81,8 +83,8 @@ class Sheet(Protocol):
 
 
 def column_name(text: str) -> str:
-    """The name of a column out of its header cell."""
-    return " ".join(text.strip("\ufeff").split())
+    """The name of a column out of its header cell, without signs that nobody sees: copied names have them."""
+    return " ".join((text if text.isascii() else _UNSEEN.sub("", text)).split())
 
 
 def is_blank(cells: Sequence[object]) -> bool:

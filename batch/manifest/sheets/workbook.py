@@ -44,6 +44,7 @@ _ESCAPE = re.compile(r"_x00(0[1-9A-Fa-f]|1[0-9A-Fa-f])_")  # how the format writ
 _OLD, _LOCKED = b"\xd0\xcf\x11\xe0", "EncryptedPackage".encode("utf-16-le")
 _STRICT = b"http://purl.oclc.org/ooxml/"  # of "Strict Open XML", which Excel offers too: openpyxl sees no sheet in it
 _HEAD_BYTES = 1 << 20
+_TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]{3,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +176,8 @@ def _check_file(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except zipfile.BadZipFile as exc:
+        if _TEXT.fullmatch(head):
+            raise InputError(f"{path} is text and no Excel workbook: call it .csv, or save it as .xlsx") from exc
         raise InputError(f"{path} is no Excel workbook, or a damaged one ({exc}); save it again as .xlsx") from exc
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
