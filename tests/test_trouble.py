@@ -7,7 +7,19 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from line_support import PRICE_MICROS, SHORT_TIMES, Ran, World, always, answers, result_gone, shot
+from line_support import (
+    PRICE_MICROS,
+    SHORT_TIMES,
+    Ran,
+    World,
+    always,
+    answers,
+    key_refused,
+    on,
+    result_gone,
+    shot,
+    too_many,
+)
 
 from batch.endpoints import DEFAULT_ENDPOINT
 from batch.local import NO_FAULTS, FaultPlan, read_plan
@@ -43,6 +55,20 @@ def test_the_only_endpoint_unknown_stops_the_run_at_once(world: World) -> None:
     ran = world.run(*(shot(f"s{n}", 1) for n in range(9)), faults=[always("submit", UNKNOWN)], concurrency="1")
     assert (ran.exit_code, ran.stop, sum(ran.sent.values())) == (4, "endpoint_unknown", 1)
     assert set(ran.states.values()) == {"planned"}
+
+
+def test_a_run_that_stops_does_not_wait_for_what_is_held(world: World) -> None:
+    held = [shot(name, 1, on("submit", too_many(600)), endpoint=OTHER) for name in "bcd"]
+    ran = world.run(shot("a", 5, on("result", key_refused)), *held)
+    assert (ran.exit_code, ran.stop, sum(ran.sent.values())) == (4, "key_refused", 2)
+    assert ran.took_s < 10
+
+
+def test_what_is_held_sets_out_soon_when_the_clock_is_set_ahead(world: World) -> None:
+    ran = world.run(*(shot(name, 1, on("submit", too_many(600))) for name in "ab"), clock_step=(5, 3600))
+    first, second = sorted(times[0] for times in ran.sent_at.values())
+    assert first == 0
+    assert second == pytest.approx(6, abs=1)
 
 
 def test_submitting_stops_before_the_disk_is_too_full_for_what_is_at_fal(world: World) -> None:

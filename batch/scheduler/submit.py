@@ -24,6 +24,8 @@ FILE_BYTES_ASSUMED = 32 * 2**20  # while none was saved; 12 s of 1080p are some 
 FREE_BYTES_LEFT = 256 * 2**20  # for the ledger, and for others
 FREE_BYTES_PLENTY = 8 * 2**30  # above this nothing is counted
 
+HOLD_LOOK_S = 1.0  # how often one that is held looks whether the run has stopped, or the clock was set
+
 KEEP_PAUSES_S = (0.2, 0.5, 1.0)  # with SQLite's own patience before each, less than a run has to leave
 UPLOAD_MARGIN_S = 3 * 3600.0  # an uploaded input must outlive the start and the run of the job that uses it
 
@@ -139,7 +141,7 @@ class Submitter:
         """One that was waiting for its turn does not set out while the one before it has all submits held."""
         while self._gate.stop is None and self._clock() < self._gate.hold_until:
             self._gate.bring_near()
-            await anyio.sleep(self._gate.hold_until - self._clock())
+            await anyio.sleep(min(HOLD_LOOK_S, self._gate.hold_until - self._clock()))
 
     def _why_no_room(self, job: OpenJob) -> str:
         cap = self._options.cap_micros
