@@ -20,6 +20,7 @@ from line_support import (
     shot,
     too_many,
 )
+from local_support import picture
 
 from batch.endpoints import DEFAULT_ENDPOINT
 from batch.local import NO_FAULTS, FaultPlan, read_plan
@@ -49,6 +50,17 @@ def test_an_endpoint_that_fal_does_not_know_leaves_its_rows_and_the_others_go_on
     assert any(note.startswith(f"3 not submitted: {OTHER}: ") for note in ran.notes)
     ran = world.again()
     assert (ran.exit_code, set(ran.states.values())) == (0, {"fetched"})
+
+
+def test_for_an_endpoint_that_fal_does_not_know_nothing_more_is_uploaded(world: World) -> None:
+    for n in range(6):
+        (world.folder / f"picture{n}.jpg").write_bytes(picture() + bytes([n]))
+    unknown = [
+        shot(f"s{n}", 1, always("submit", UNKNOWN), endpoint=OTHER, image_url=f"picture{n}.jpg") for n in range(6)
+    ]
+    ran = world.run(*unknown, shot("a", 60), concurrency="1")
+    assert (ran.states["a"], ran.calls["submit"]) == ("fetched", 2)
+    assert ran.calls["upload"] <= 3, "its own, that of the one that was refused, and of one that was under way"
 
 
 def test_the_only_endpoint_unknown_stops_the_run_at_once(world: World) -> None:

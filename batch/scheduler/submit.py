@@ -77,6 +77,8 @@ class Submitter:
         The first of an endpoint goes alone. Once fal has taken it every lost one after it can be proved absent, because
         the history must show this one; and what would refuse all of them refuses one.
         """
+        if self._is_closed(job):  # before its files are uploaded for nothing
+            return False
         body = await self._body(job)
         if body is not None and self._fal.told_clock_offset_s is None:
             await self._learn_the_time(job.endpoint)
@@ -89,8 +91,7 @@ class Submitter:
 
     async def _submit(self, job: OpenJob, body: dict[str, Any] | None) -> bool:
         """Claim the job and POST it. Whether fal took it."""
-        if job.endpoint in self._closed:
-            self._leave_out(job, self._closed[job.endpoint])
+        if self._is_closed(job):
             return False
         self._stop_before_the_disk_is_full()
         if not self._gate.may_claim(job.id) or body is None:
@@ -200,6 +201,13 @@ class Submitter:
             self._gate.hold(exc)  # what lost one answer may lose the next: a sheet must not be paid blindly
             self._doubted()
         self._deliveries.post_over(attempt)
+
+    def _is_closed(self, job: OpenJob) -> bool:
+        """Whether fal does not know the job's endpoint; then it is left out."""
+        if job.endpoint not in self._closed:
+            return False
+        self._leave_out(job, self._closed[job.endpoint])
+        return True
 
     def _close_endpoint(self, attempt: Attempt, message: str) -> bool:
         """Leave the rows of an endpoint that fal does not know for another day; whether others are left to submit."""
