@@ -151,6 +151,8 @@ class Saver:
             whole, head = await self._download(job, ref, part)
             name = _Name(number=number, suffix=fetch.suffix_for(ref, head), reserved=path)
             await self._give_name(job, placement, whole, name, partial(fetch.install, part))
+            if number < len(refs):  # the next may take minutes; the last one's is for the caller
+                await self._ledger.durable()
 
     async def link_missing(self, campaign_id: int) -> int:
         """Give every row whose job was saved under another row's name its own name for it. How many rows are left
@@ -330,6 +332,7 @@ class Saver:
             size_bytes=path.stat().st_size,
             media_type=file.content_type if isinstance(file, FileRef) else file.media_type,
         )
+        await self._ledger.durable()
         return True
 
     async def _has_room_for_sidecar(self, job: OpenJob, path: Path) -> bool:

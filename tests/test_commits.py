@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
-from ledger_support import Clock, accept, claim, make_row, opened
+from ledger_support import Clock, accept, claim, make_row, opened, result_of
+from local_support import picture
 
 from batch.errors import Blocked, LedgerFault
-from batch.jobs import Attempt
+from batch.fetch import Fetcher
+from batch.jobs import Attempt, Outcome
 from batch.ledger import Ledger
 from batch.ledger.schema import LEDGER_NAME, migrate
+from batch.save import Saver
 from batch.states import State
 
 
@@ -184,6 +188,48 @@ def test_what_nobody_waited_for_is_committed_when_the_run_ends(tmp_path: Path) -
         with pytest.raises(RuntimeError):
             played(ledger, story)
         assert on_disk(tmp_path) == {"submitting": 1}
+
+
+def test_a_file_is_durable_before_the_next_one_of_its_job_is_downloaded(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def host(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/b.jpg":
+            seen.append(is_free(tmp_path))
+            connection.breaks = True
+            with pytest.raises(Blocked):  # of some other job; what was saved of this one is no part of it
+                ledger.over([], 0.0)
+            connection.breaks = False
+        return httpx.Response(200, content=picture(), headers={"content-type": "image/jpeg"})
+
+    async def run_blocking(func: Callable[..., Any], *args: Any) -> Any:
+        return func(*args)
+
+    with shared(tmp_path, 1) as (ledger, connection):
+        fetcher = Fetcher(transport=httpx.MockTransport(host), allow_http_loopback=False, run_blocking=run_blocking)
+        saver = Saver(ledger=ledger, fetcher=fetcher, outputs=tmp_path / "outputs", run_blocking=run_blocking)
+
+        async def story() -> None:
+            attempt = accept(ledger, claim(ledger, 1))
+            ledger.completed(attempt, Outcome(result=result_of(*(f"https://files.example/{n}.jpg" for n in "ab"))))
+            await ledger.durable()
+            await saver.save(ledger.job(1), 1, needs_files=True)
+
+        played(ledger, story)
+    assert seen == [True]
+    assert on_disk(tmp_path) == {"fetched": 1}
+
+
+def is_free(folder: Path) -> bool:
+    """Whether another program could write the ledger now."""
+    other = sqlite3.connect(folder / LEDGER_NAME, timeout=0, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        other.close()
+    return True
 
 
 def event_of(name: str) -> Any:
