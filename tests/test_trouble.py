@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from importlib import resources
 from pathlib import Path
 
+import httpx
 import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
+    Forward,
     Ran,
     World,
     always,
@@ -23,6 +26,7 @@ from line_support import (
 from local_support import picture
 
 from batch.endpoints import DEFAULT_ENDPOINT
+from batch.ledger.schema import LEDGER_NAME
 from batch.local import NO_FAULTS, FaultPlan, read_plan
 
 OTHER = "fal-ai/other/image-to-video"
@@ -67,6 +71,20 @@ def test_the_only_endpoint_unknown_stops_the_run_at_once(world: World) -> None:
     ran = world.run(*(shot(f"s{n}", 1) for n in range(9)), faults=[always("submit", UNKNOWN)], concurrency="1")
     assert (ran.exit_code, ran.stop, sum(ran.sent.values())) == (4, "endpoint_unknown", 1)
     assert set(ran.states.values()) == {"planned"}
+
+
+def test_a_cap_that_is_reached_leaves_the_ledger_to_others(world: World) -> None:
+    async def others_write(request: httpx.Request, forward: Forward) -> httpx.Response:
+        other = sqlite3.connect(world.state / LEDGER_NAME, timeout=0, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        finally:
+            other.close()
+        return await forward()
+
+    table = [shot(name, 5, on("status", others_write)) for name in "ab"]
+    ran = world.run(*table, concurrency="1", max_cost=f"{1.5 * PRICE_MICROS / 1e6:.6f}")
+    assert (ran.stop, ran.totals.fetched, ran.totals.not_started) == ("cap", 1, 1)
 
 
 def test_a_run_that_stops_does_not_wait_for_what_is_held(world: World) -> None:

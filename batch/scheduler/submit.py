@@ -108,6 +108,7 @@ class Submitter:
             webhook=self._deliveries.base,
         )
         if attempt is None:
+            await self._ledger.durable()  # nothing was written; others may write again
             self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
             return False
         self._gate.claimed()
