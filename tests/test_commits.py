@@ -27,11 +27,15 @@ class Fragile(sqlite3.Connection):
     """A connection that can be told to fail at its commits; counts those that went well."""
 
     breaks = False
+    is_short_of_memory = False
     commits = 0
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if sql == "COMMIT" and self.breaks:
             raise sqlite3.OperationalError("database or disk is full")
+        if sql.startswith("UPDATE") and self.is_short_of_memory:
+            super().execute("ROLLBACK")  # as SQLite does by itself
+            raise MemoryError
         self.commits += sql == "COMMIT"
         return super().execute(sql, parameters)
 
@@ -155,6 +159,25 @@ def test_a_step_the_table_forbids_undoes_itself_alone(tmp_path: Path) -> None:
 
         played(ledger, story)
         assert on_disk(tmp_path) == {"planned": 1, "submitting": 1}
+
+
+def test_what_sqlite_undid_by_itself_is_not_taken_for_committed(tmp_path: Path) -> None:
+    with shared(tmp_path, 1) as (ledger, connection):
+
+        async def story() -> None:
+            claim(ledger, 1)
+            connection.is_short_of_memory = True
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                with pytest.raises(Blocked):
+                    await ledger.durable()
+            assert ledger.job(1).state is State.PLANNED
+
+        async def ask() -> None:
+            with pytest.raises(MemoryError):
+                ledger.seen(1, "IN_QUEUE")
+
+        played(ledger, story)
 
 
 def test_who_waits_for_a_commit_is_not_cancelled_in_it(tmp_path: Path) -> None:

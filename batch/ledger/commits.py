@@ -74,10 +74,10 @@ class Commits:
         except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
             raise self._failed(exc) from exc
         except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
-            self._undo_step(is_inner)
+            self._undo_step(is_inner, exc)
             raise LedgerFault(f"the ledger refuses it: {exc}") from exc
-        except BaseException:
-            self._undo_step(is_inner)
+        except BaseException as exc:
+            self._undo_step(is_inner, exc)
             raise
         finally:
             self._is_stepping = False
@@ -151,10 +151,10 @@ class Commits:
             shared.error = error
             shared.is_over.set()
 
-    def _undo_step(self, is_inner: bool) -> None:
+    def _undo_step(self, is_inner: bool, exc: BaseException) -> None:
         if not self._db.in_transaction:
-            return
-        if is_inner:
+            self._failed(exc)  # SQLite itself has undone all of it: when memory is short, it does
+        elif is_inner:
             self._db.execute("ROLLBACK TO step")
             self._db.execute("RELEASE step")
         else:
