@@ -347,6 +347,9 @@ class Effects:
         if self.is_dead:
             raise Crash("this process is dead")
 
+    def writes(self, sql: str) -> None:
+        """The ledger is about to write this: a test may raise what SQLite would."""
+
     @contextmanager
     def files_watched(self) -> Iterator[None]:
         """File work inside counts: every open for writing, link, rename and removal."""
@@ -381,6 +384,8 @@ class _WatchedConnection(sqlite3.Connection):
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         self.effects.check()
         word = sql.split(None, 1)[0].upper()
+        if word in {"INSERT", "UPDATE", "DELETE"}:
+            self.effects.writes(sql)
         if word == "COMMIT" or (word in {"INSERT", "UPDATE", "DELETE"} and not self.in_transaction):
             self.effects.step(f"ledger {word.lower()}")
         return super().execute(sql, parameters)

@@ -12,6 +12,7 @@ import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
+    Effects,
     Forward,
     Ran,
     World,
@@ -116,6 +117,27 @@ def test_a_disk_that_fills_up_in_the_middle_stops_submits_and_what_is_at_fal_is_
     ran = world.run(*(shot(f"s{n}", 60) for n in range(20)), concurrency="16")
     assert (ran.exit_code, ran.stop) == (4, "disk_full")
     assert list(ran.states.values()).count("fetched") == sum(ran.accepted.values()) == 5
+
+
+@pytest.mark.parametrize("nth", range(4, 11))
+def test_an_answer_that_finds_no_room_at_first_is_kept_and_takes_no_other_along(world: World, nth: int) -> None:
+    class Full(Effects):
+        answers = 0
+
+        def writes(self, sql: str) -> None:
+            self.answers += sql.startswith("UPDATE attempt") and "request_id = ?" in sql
+            if self.answers == nth and sql.startswith("INSERT INTO event"):
+                self.answers += 1
+                raise sqlite3.OperationalError("database or disk is full")
+
+    names = [f"s{n:02}" for n in range(20)]
+    for name in names:  # a picture each: they do not wait for each other's upload, and share commits
+        (world.folder / f"{name}.jpg").write_bytes(picture() + name.encode())
+    table = [shot(name, 1, image_url=f"{name}.jpg") for name in names]
+    ran = world.run(*table, effects=Full(), concurrency="30")
+    assert ran.stop in {None, "blocked"}, "claims of the same commit are undone, and nothing else"
+    assert (ran.totals.in_doubt, ran.totals.in_flight) == (0, 0)
+    assert world.again().table == dict.fromkeys(names, ("fetched", 1))
 
 
 def test_without_downloads_the_disk_is_no_concern(world: World) -> None:

@@ -119,7 +119,8 @@ class Submitter:
             await self._ledger.durable()  # load-bearing: the intent is on the disk before the POST
         except Blocked:
             self._gate.not_taken()
-            del self.posting[attempt.id]
+            if self.posting.get(attempt.id) is attempt:  # load-bearing: an undone claim's number is the next one's
+                del self.posting[attempt.id]
             raise
         try:
             ticket = await self._fal.submit(attempt, webhook_url=self._deliveries.address(attempt))
