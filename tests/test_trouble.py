@@ -18,6 +18,7 @@ from line_support import (
     World,
     always,
     answers,
+    hangs,
     key_refused,
     on,
     result_gone,
@@ -204,3 +205,13 @@ def test_an_account_that_locks_in_mid_run_leaves_the_rest_untouched(world: World
     assert (list(first.states.values()).count("fetched"), list(first.states.values()).count("planned")) == (40, 80)
     assert first.totals.exposure_micros == 40 * PRICE_MICROS
     assert (second.exit_code, sum(second.accepted.values()), max(second.accepted.values())) == (0, 120, 1)
+
+
+def test_a_first_submit_that_hangs_keeps_its_endpoint_waiting_for_moments_only(world: World) -> None:
+    names = [f"{letter}{n:02}" for n in range(12) for letter in "ab"]
+    table = [
+        shot(name, 10, *([always("submit", hangs)] if name[0] == "a" else []), endpoint=OTHER if name[0] == "a" else "")
+        for name in names
+    ]
+    ran = world.run(*table, concurrency="8", interrupt_after=240)
+    assert all(ran.states[name] == "fetched" for name in names if name[0] == "b")

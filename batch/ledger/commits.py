@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
-
 from batch.errors import Blocked, LedgerFault
 
 __all__ = ["Commits"]
@@ -29,6 +26,8 @@ class _Shared:
     """What is written and not committed yet. `error` says why it never will be."""
 
     def __init__(self) -> None:
+        import anyio  # here, because the commands that only read load this module too
+
         self.is_over = anyio.Event()
         self.is_awaited = False
         self.error: BaseException | None = None
@@ -101,6 +100,8 @@ class Commits:
         shared = self._shared
         if shared is None:
             return
+        import anyio.lowlevel
+
         if shared.is_awaited:
             with anyio.CancelScope(shield=True):
                 await shared.is_over.wait()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ FILE_BYTES_ASSUMED = 32 * 2**20  # while none was saved; 12 s of 1080p are some 
 FREE_BYTES_LEFT = 256 * 2**20  # for the ledger, and for others
 FREE_BYTES_PLENTY = 8 * 2**30  # above this nothing is counted
 
+ALONE_S_MAX = 10.0  # what an answer usually takes many times over; then a slow one keeps the others' slots no longer
 HOLD_LOOK_S = 1.0  # how often one that is held looks whether the run has stopped, or the clock was set
 
 KEEP_PAUSES_S = (0.2, 0.5, 1.0)  # with SQLite's own patience before each, less than a run has to leave
@@ -74,20 +76,37 @@ class Submitter:
     async def submit(self, job: OpenJob) -> bool:
         """Upload what the job sends, claim it, POST it once. Whether fal took it.
 
-        The first of an endpoint goes alone. Once fal has taken it every lost one after it can be proved absent, because
-        the history must show this one; and what would refuse all of them refuses one.
+        The first of an endpoint goes alone, unless it takes long. Once fal has taken it every lost one after it can be
+        proved absent, because the history must show this one; and what would refuse all of them refuses one.
         """
         if self._is_closed(job):  # before its files are uploaded for nothing
             return False
         body = await self._body(job)
         if body is not None and self._fal.told_clock_offset_s is None:
             await self._learn_the_time(job.endpoint)
-        if job.endpoint not in self._taken:
-            async with self._alone.setdefault(job.endpoint, anyio.Lock()):
-                if job.endpoint not in self._taken:
-                    await self._wait_for_the_hold()
-                    return await self._submit(job, body)
-        return await self._submit(job, body)
+        async with self._in_turn(job.endpoint):
+            return await self._submit(job, body)
+
+    @asynccontextmanager
+    async def _in_turn(self, endpoint: str) -> AsyncIterator[None]:
+        """The body is a submit that may set out now: alone while fal has taken none of the endpoint in this run."""
+        if endpoint in self._taken:
+            yield
+            return
+        alone, is_alone = self._alone.setdefault(endpoint, anyio.Lock()), False
+        with anyio.move_on_after(ALONE_S_MAX):
+            await alone.acquire()
+            is_alone = True
+        try:
+            if endpoint not in self._taken:
+                await self._wait_for_the_hold()
+                if is_alone:
+                    yield
+                    return
+        finally:
+            if is_alone:
+                alone.release()
+        yield
 
     async def _submit(self, job: OpenJob, body: dict[str, Any] | None) -> bool:
         """Claim the job and POST it. Whether fal took it."""
