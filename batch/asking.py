@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 __all__ = ["SAFETY_NET_S", "Like", "Pace", "Sight", "Took", "like"]
 
-WAIT_MIN_S = 0.25
+WAIT_MIN_S = 0.25  # between two questions about one job, by whatever rule: a wait of nothing would ask for ever
 WAIT_MAX_S = 300.0  # fal keeps a larger result for six minutes (its result page)
 LATE_MAX_S = 120.0  # after the earliest end that is likely; half of the time until then is believed in
 QUANTILE = 0.5  # of what is left, while more jobs are to be submitted: a late answer leaves none of fal's slots idle
@@ -167,7 +167,9 @@ class Like:
         if not self._sorted:
             return SAFETY_NET_S
         late_in = (self._starts_at(sight) + self._sorted[-1]) * NET_FACTOR + NET_MIN_S - elapsed_s
-        return min(late_in if late_in > 0 else max(elapsed_s / 2, NET_MIN_S), SAFETY_NET_S)
+        # load-bearing: who has waited until it is late finds a remainder of 1e-15 s left of that, and a moment as late
+        # as ours plus so little is the same moment: it would be asked about in it for ever.
+        return min(late_in if late_in >= WAIT_MIN_S else max(elapsed_s / 2, NET_MIN_S), SAFETY_NET_S)
 
     def ended_share(self, sight: Sight, elapsed_s: float) -> float:
         """How likely it is that the request has ended since it was last seen open: from 0 to 1."""

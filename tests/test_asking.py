@@ -46,6 +46,31 @@ def test_a_wait_is_no_shorter_and_no_longer_than_its_bounds(
     assert WAIT_MIN_S <= wait <= WAIT_MAX_S
 
 
+def test_no_wait_is_nothing_whatever_was_seen_and_whenever_it_is_asked() -> None:
+    """Questions follow each other as the run asks them: by the moments of a clock, which are coarser than seconds since
+    the request was accepted."""
+    rng = random.Random(2)
+    for _ in range(500):
+        found = known(*(rng.lognormvariate(3.0, 1.0) for _ in range(rng.choice((0, 1, 6, 50)))))
+        since = rng.random() * 10 ** rng.randint(0, 9)
+        sight, now = found.begin(), since + rng.choice((0.0, rng.random(), rng.random() * 1e3))
+        for _ in range(12):
+            usual = found.wait_s(sight, now - since, is_last=rng.random() < 0.5)
+            net = found.net_wait_s(sight, now - since)
+            assert min(usual, net) >= WAIT_MIN_S, (since, now, sight)
+            now += rng.choice((usual, net, net))
+            place = rng.choice((None, rng.randint(0, 300)))
+            found.still_open(sight, now - since, is_running=rng.random() < 0.3, position=place)
+
+
+@pytest.mark.parametrize("beyond_s", [-0.1, -1e-9, -1e-12, 0.0, 1e-12, 0.1])
+def test_a_net_that_is_all_but_due_is_due(beyond_s: float) -> None:
+    """Whoever waits until a moment may find that a rounding has left 1e-15 seconds of it."""
+    found, late = known(20.0, 40.0), 40.0 * asking.NET_FACTOR + asking.NET_MIN_S
+    assert found.net_wait_s(Sight(), late + beyond_s) == pytest.approx(late / 2, abs=0.1)
+    assert found.net_wait_s(Sight(), late - 1.0) == 1.0
+
+
 def test_the_first_question_comes_when_half_are_done_and_at_the_end_of_a_run_when_a_quarter_is() -> None:
     found = known(*range(4, 24))
     assert (found.wait_s(Sight(), 0.0, is_last=False), found.wait_s(Sight(), 0.0, is_last=True)) == (14.0, 9.0)

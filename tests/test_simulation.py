@@ -22,6 +22,11 @@ def test_a_clock_that_was_set_leaves_nothing_in_doubt_for_ever(tmp_path: Path, s
     played(drawn(seed), tmp_path)
 
 
+@pytest.mark.parametrize("seed", [99, 126])
+def test_what_a_rounding_leaves_of_a_wait_is_not_waited_for(tmp_path: Path, seed: int) -> None:
+    played(drawn(seed), tmp_path)
+
+
 def test_a_crash_before_every_effect_of_a_first_life(tmp_path: Path) -> None:
     night = drawn(2)
     effects = every_effect(night)

@@ -35,7 +35,6 @@ SAID_AFTER_FAILURES = 2  # in a row
 ANSWERS_ASKED_AGAIN = frozenset({"status_not_found", "http_429"})  # fal is there
 STATUS_UNKNOWN_AFTER_S = 30.0  # fal may not know a request in its first seconds
 STUCK_AFTER_S = 600.0  # beyond both timeouts that fal was given: the run may end, the job is looked at again later
-WAIT_MIN_S = 0.25  # between two questions about one job
 UNTYPED = "http_4"  # causes of a 4xx without a type of its own: a proxy's, or fal's in a way we do not know
 UNTYPED_TRIES, UNTYPED_AFTER_S = 3, 3600.0  # it is believed when it has come so often, for so long
 UNREAD_FILE_CAUSES = frozenset({"file_download_error", "image_load_error"})  # fal could not read what was uploaded
@@ -111,14 +110,12 @@ class Carrier:
         delivery: Delivery | None = None
         while True:
             if is_fresh or word is not None or failures:
-                # load-bearing: a wait of nothing would ask for ever within one moment
-                usual = max(WAIT_MIN_S, self._watch.wait_s(job.id, is_last=self._gate.is_last))
+                usual = self._watch.wait_s(job.id, is_last=self._gate.is_last)
                 wait = retry.backoff_s(failures, self._rng) if failures else usual
                 if failures or is_called_off:
                     await anyio.sleep(wait)
                 else:
-                    net = max(WAIT_MIN_S, self._watch.net_wait_s(job.id))
-                    await self._deliveries.wait(job.attempt, wait, net)
+                    await self._deliveries.wait(job.attempt, wait, self._watch.net_wait_s(job.id))
             delivery = self._deliveries.taken(job.attempt, job.ticket.request_id)
             if delivery is not None:
                 break
