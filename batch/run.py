@@ -408,9 +408,11 @@ def _narrowed(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | Non
     """The plan of a retry: these jobs are submitted, and nothing else."""
     states = ledger.states_of(job_ids)
     prices: list[int | None] = []
+    reserves: list[int | None] = []
     by_endpoint: dict[str, int] = {}
     for endpoint, price in ledger.prices_of(job_ids):
         prices.append(price)
+        reserves.append(ledger.reserve_micros(endpoint, price))
         by_endpoint[endpoint] = by_endpoint.get(endpoint, 0) + 1
     known = [price for price in prices if price is not None]
     room = None if cap is None else ledger.room_micros(campaign_id, cap) or 0
@@ -423,7 +425,7 @@ def _narrowed(planned: Planned, ledger: Ledger, campaign_id: int, cap: int | Non
         cancelled=planned.cancelled - states.get(State.CANCELLED, 0),
         to_submit=len(job_ids),
         to_submit_by_endpoint=by_endpoint,
-        affordable=len(job_ids) if room is None else budget.affordable(prices, room),
+        affordable=len(job_ids) if room is None else budget.affordable(reserves, room),
         estimate_micros=sum(known),
         price_min_micros=min(known, default=None),
         price_max_micros=max(known, default=None),

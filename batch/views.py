@@ -63,6 +63,7 @@ __all__ = [
 FAILURES_TOLD_MAX = 5  # with their messages; `jobs --only failed` has all of them
 GALLERY = "_gallery"  # in the campaign's folder; begins like no file of a row
 CAMPAIGNS_TOLD_MAX = 20
+TOLD_BEYOND = 1.005  # times the estimate: less is a rounding
 DURATIONS_MIN = 3  # seen before a time is told from them
 
 
@@ -94,10 +95,10 @@ class Quote:
 
     `submits` and `estimate_micros` are of this run, inside its `--limit` and what the cap leaves; `used_micros` is what
     counts under the cap already; `unit` is what the sheet's rows are (`row`, `picture`), `combinations` how many the
-    matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has
-    to say; `seconds` is None where no durations are known yet; `is_first` when there was no ledger yet. A retry submits
-    the `retried` jobs alone, and leaves the `rest`. `requests` and `duplicates` are samples; `prices` says of each
-    endpoint where its price comes from.
+    matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has to say,
+    and what fewer jobs fit under the cap for; `seconds` is None where no durations are known yet; `is_first` when there
+    was no ledger yet. A retry submits the `retried` jobs alone, and leaves the `rest`. `requests` and `duplicates` are
+    samples; `prices` says of each endpoint where its price comes from.
     """
 
     campaign: str
@@ -243,7 +244,7 @@ def quote_of(
         campaign=manifest.name,
         planned=planned,
         carried=manifest.carried,
-        notes=(*manifest.notes, *_left_out(manifest)),
+        notes=(*manifest.notes, *_left_out(manifest), *_beyond_estimates(reader, planned, cap)),
         submits=submits,
         estimate_micros=estimate if cap is None else min(estimate, max(0, cap - used)),
         cap_micros=cap,
@@ -265,6 +266,16 @@ def _left_out(manifest: Manifest) -> Iterator[str]:
     mine = [name for name in alike if not is_ours(name) and name != "result_variant"]
     if mine:
         yield f"not kept, called as the results of an export are: {', '.join(mine)}; rename it to carry it along"
+
+
+def _beyond_estimates(reader: LedgerReader | None, planned: Planned, cap: int | None) -> Iterator[str]:
+    """Under a cap: where fal has counted so much more than was estimated that fewer jobs fit."""
+    if reader is None or cap is None or reader.unpriced_micros is not None:
+        return
+    for endpoint in planned.to_submit_by_endpoint:
+        times = float(reader.times_estimate(endpoint))
+        if times >= TOLD_BEYOND:
+            yield f"fal has counted up to {times:.2f} times the estimate of {endpoint}: the cap must have room for it"
 
 
 def _seconds_for(reader: LedgerReader | None, planned: Planned, submits: int, concurrency: int) -> float | None:

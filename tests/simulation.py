@@ -1,13 +1,13 @@
 """`make sim SEED=7` or `make sim SEEDS=1000`: nights that went wrong, on a virtual clock, each from one seed.
 
-The seed draws one or two campaigns that share rows, the options, what goes wrong with which call (in some nights by
-a fault plan of the queue's own too), when the program crashes (before any effect), is interrupted, stops at a limit, a
+The seed draws one or two campaigns that share rows, the options, what goes wrong with which call (in some nights by a
+fault plan of the queue's own too), when the program crashes (before any effect), is interrupted, stops at a limit, a
 cap or at failures, downloads nothing, calls rows off, submits failed rows again, or gives up what is in doubt (which
-may be paid for twice: then both results are saved); when saved files are deleted, and when our clock is set. It is
-started again until every campaign is done. After every life the ledger's invariants are checked; at the end the ledger
-and the queue's own count of accepted POSTs must agree, nothing may have been taken twice but after a verdict that fal
-does not bill, a retry or a submit that was given up, nothing may be cancelled that nobody wanted called off, and every
-video must be there and be the one its row asked for.
+may be paid for twice: then both results are saved); whether fal counts more than was estimated; when saved files are
+deleted, and when our clock is set. It is started again until every campaign is done. After every life the ledger's
+invariants are checked; at the end the ledger and the queue's own count of accepted POSTs must agree, nothing may have
+been taken twice but after a verdict that fal does not bill, a retry or a submit that was given up, nothing may be
+cancelled that nobody wanted called off, and every video must be there and be the one its row asked for.
 
 `--every-effect` plays a night once for each effect of its first life, and crashes it just before that one.
 """
@@ -46,6 +46,7 @@ from line_support import (
     bad_gateway,
     bad_gateway_once_accepted,
     cancel_not_taken,
+    counts,
     cut_short,
     ends_early,
     gateway_timeout,
@@ -129,6 +130,7 @@ class Night:
     cap_usd: str | None
     clock_is_set: bool
     lists_the_ended: bool
+    counts_more: bool
     plan: FaultPlan
 
     def __str__(self) -> str:
@@ -139,6 +141,7 @@ class Night:
             + ("" if self.cap_usd is None else f" --max-cost {self.cap_usd} at first")
             + (", our clock is set" if self.clock_is_set else "")
             + (", the history lists what has ended" if self.lists_the_ended else "")
+            + (", fal counts more than was estimated" if self.counts_more else "")
             + ("" if self.plan == NO_FAULTS else f", the queue goes wrong by the plan of seed {self.plan.seed}")
         )
 
@@ -166,6 +169,7 @@ def drawn(seed: int) -> Night:
         cap_usd=f"{rng.randint(1, 5) * PRICE_MICROS / 1e6:.6f}" if rng.random() < 0.2 else None,
         clock_is_set=rng.random() < 0.2,
         lists_the_ended=rng.random() < 0.5,
+        counts_more=seed % 10 in (1, 7),
         plan=drawn_plan(seed) if rng.random() < 0.3 else NO_FAULTS,
     )
 
@@ -314,7 +318,9 @@ def _faults(night: Night, rng: random.Random) -> list[Fault]:
 
 def _always(night: Night) -> list[Fault]:
     """What is no fault at all, and goes on to the end."""
-    return [always("history", history_of_the_ended)] if night.lists_the_ended else []
+    listed = [always("history", history_of_the_ended)] if night.lists_the_ended else []
+    counted = [always("result", counts(0.8, 1.0, 1.5, 2.5))] if night.counts_more else []
+    return listed + counted
 
 
 def _judge(world: World, ended: Mapping[str, Ran], unwanted: set[str]) -> None:

@@ -408,14 +408,14 @@ def test_a_cost_that_fal_counted_is_told_apart_from_an_estimate(folder: Path) ->
             ledger.completed(attempt, Outcome(result={"text": "x"}, billable_units=units))
         accept(ledger, claim_with(ledger, campaign, unit))
         totals = ledger.totals(campaign)
-        assert (totals.settled_micros, totals.settled_told_micros, totals.reserved_micros) == (320, 120, 100)
+        assert (totals.settled_micros, totals.settled_told_micros, totals.reserved_micros) == (340, 120, 120)
         found = [(line.cost_micros, line.cost_source) for line in ledger.jobs(campaign)]
         assert found == [
             (120, "fal"),
-            (100, "estimate"),
-            (100, "estimate"),
+            (100, "estimate"),  # without the price of a unit nothing that fal counts can raise it
+            (120, "estimate"),  # what the one before came to
             (0, "fal"),
-            (100, "reserved"),
+            (120, "reserved"),
             (None, None),
         ]
         for name, (cost, source) in zip("abcde", found, strict=False):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_support import bring_to, claim, make_row, opened
+from ledger_support import ENDPOINT, bring_to, claim, make_row, opened
 
+from batch.budget import Cost
 from batch.ledger import Ledger, compare
 from batch.states import State
 
@@ -79,6 +80,8 @@ OF_A_JOB: dict[str, Ask] = {
         1, {"campaign": CID, **ledger._named(CID, ["a"], any_reading=True)}
     ),
     "claimed": lambda ledger: claim(ledger, CID),
+    "reserve_micros": lambda ledger: ledger.reserve_micros(ENDPOINT, 100),
+    "reserve_more": lambda ledger: ledger._reserve_more(claim(ledger, CID), Cost(micros=200, is_told=True)),
     "accepted and completed": lambda ledger: bring_to(ledger, CID, State.COMPLETED),
     "failed and retried": lambda ledger: ledger.retried(bring_to(ledger, CID, State.FAILED).job_id),  # type: ignore[union-attr]
     "doubted": lambda ledger: bring_to(ledger, CID, State.IN_DOUBT),
@@ -158,7 +161,8 @@ def test_a_page_of_saved_files_does_not_look_at_those_before_and_behind_it(tmp_p
 @pytest.mark.parametrize("ask", OF_A_JOB.values(), ids=OF_A_JOB)
 def test_a_question_about_a_job_walks_over_nothing(tmp_path: Path, ask: Ask) -> None:
     for statement, plan in plans_of(tmp_path, ask).items():
-        found = [step for step, _ in walks(plan) if " USING INDEX job_" not in step]  # those hold what is open only
+        # The indexes that are left out hold what is open only.
+        found = [step for step, _ in walks(plan) if not re.search(" USING INDEX (job_|attempt_live)", step)]
         assert not found, f"{statement}\n{[step['detail'] for step in plan]}"
 
 

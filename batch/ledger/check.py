@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch.budget import BELIEVED_WITHIN
 from batch.errors import Blocked
 from batch.ledger.read import LedgerReader
 from batch.ledger.schema import LEDGER_NAME, is_current
@@ -214,8 +215,9 @@ _RULES: Mapping[str, str] = {
         AND {_NEWEST} WHERE job.state IN ('completed', 'fetched') AND attempt.result IS NULL""",
     "an attempt is settled when it has ended": """SELECT DISTINCT job_id FROM attempt
         WHERE is_settled != (ended_at IS NOT NULL)""",
-    "an attempt costs what was reserved for it, what fal counted, or nothing": """SELECT DISTINCT job_id FROM attempt
-        WHERE cost_micros IS NOT price_micros AND NOT (ended_at IS NOT NULL AND (cost_micros = 0 OR is_cost_told))""",
+    "an attempt costs what was reserved for it, what fal counted, or nothing": f"""SELECT DISTINCT job_id FROM attempt
+        WHERE coalesce(cost_micros < price_micros OR cost_micros > price_micros * {BELIEVED_WITHIN},
+          cost_micros IS NOT price_micros) AND NOT (ended_at IS NOT NULL AND (cost_micros = 0 OR is_cost_told))""",
     "every row has its job": """SELECT row.job_id FROM row LEFT JOIN job ON job.id = row.job_id
         WHERE job.id IS NULL""",
 }

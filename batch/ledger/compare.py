@@ -104,20 +104,20 @@ class _Tally:
             if known.is_wanted:
                 self._still_wanted[state] = self._still_wanted.get(state, 0) + 1
         if state in TO_SUBMIT:
-            price = row.job.price_micros
-            self._by_endpoint[row.job.endpoint] = self._by_endpoint.get(row.job.endpoint, 0) + 1
+            price, endpoint = row.job.price_micros, row.job.endpoint
+            self._by_endpoint[endpoint] = self._by_endpoint.get(endpoint, 0) + 1
             self._prices[price] = self._prices.get(price, 0) + 1
-            self._afford(price)
+            self._afford(price if self._reader is None else self._reader.reserve_micros(endpoint, price))
             if len(self._first) < self._first_wanted:
                 self._first.append(row)
 
-    def _afford(self, price: int | None) -> None:
-        fits = budget.fits(exposure_micros=0, price_micros=price, cap_micros=self._left_micros)
+    def _afford(self, reserve: int | None) -> None:
+        fits = budget.fits(exposure_micros=0, price_micros=reserve, cap_micros=self._left_micros)
         self._is_full = self._is_full or not fits
         if not self._is_full:
             self._affordable += 1
             if self._left_micros is not None:
-                self._left_micros -= price or 0
+                self._left_micros -= reserve or 0
 
     def comparison(self) -> Comparison:
         before: dict[State, int] = {}

@@ -3,11 +3,11 @@ ask while a run goes on in another process."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ class LedgerReader:
         self._db = connection
         self.folder = folder
         self.unpriced_micros = unpriced_micros
+        self._times: dict[str, Fraction] = {}  # by endpoint; of those that were asked about
 
     def close(self) -> None:
         """Let the file go."""
@@ -286,20 +287,19 @@ class LedgerReader:
             unpriced=sum(group["unpriced"] for group in to_submit),
         )
 
-    def affordable(self, campaign_id: int, cap_micros: int, *, first: Sequence[int | None] = ()) -> int:
-        """How many of the jobs to submit fit under the cap, in the order in which they are claimed, after some of the
-        prices `first`."""
+    def affordable(self, campaign_id: int, cap_micros: int) -> int:
+        """How many of the jobs to submit fit under the cap, in the order in which they are claimed."""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
         orders = ((AGAIN, "due_at, id"), (FRESH, "id"))
-        prices = (
-            row[0]
+        reserves = (
+            self.reserve_micros(row[0], row[1])
             for part, order in orders
             for row in self._db.execute(
-                f"SELECT price_micros FROM job WHERE {part} AND {WANTED} ORDER BY {order}", names
+                f"SELECT endpoint, price_micros FROM job WHERE {part} AND {WANTED} ORDER BY {order}", names
             )
         )
         room = self.room_micros(campaign_id, cap_micros)
-        return 0 if room is None else budget.affordable(itertools.chain(first, prices), room)
+        return 0 if room is None else budget.affordable(reserves, room)
 
     def totals(self, campaign_id: int) -> CampaignTotals:
         """Where every row of the newest reading stands, and the campaign's money."""
@@ -384,6 +384,25 @@ class LedgerReader:
         if self.unpriced_micros is None and self.unpriced_exposure(campaign_id):
             return None
         return cap_micros - self.exposure_micros(campaign_id)
+
+    def reserve_micros(self, endpoint: str, price_micros: int | None) -> int | None:
+        """What a claim reserves for a job of this estimate. What --price says is no estimate, and reserved as it is."""
+        is_said = self.unpriced_micros is not None
+        return price_micros if is_said else budget.reserve(price_micros, self.times_estimate(endpoint))
+
+    def times_estimate(self, endpoint: str) -> Fraction:
+        """How many times its estimate fal has counted at the most for a job of the endpoint: from 1 to
+        BELIEVED_WITHIN. It is a question of how many units a job takes, so another price of a unit changes nothing."""
+        if endpoint not in self._times:
+            # CROSS JOIN: from the dearest on, until one is of this endpoint.
+            query = """SELECT attempt.cost_micros, attempt.price_micros
+                FROM attempt INDEXED BY attempt_dearer CROSS JOIN job ON job.id = attempt.job_id
+                WHERE attempt.is_cost_told AND attempt.cost_micros > attempt.price_micros AND attempt.price_micros > 0
+                AND attempt.cost_micros * 1.0 / attempt.price_micros > 1 AND job.endpoint = ?
+                ORDER BY attempt.cost_micros * 1.0 / attempt.price_micros DESC LIMIT 1"""
+            found = self._db.execute(query, (endpoint,)).fetchone()
+            self._times[endpoint] = Fraction(1) if found is None else Fraction(found[0], found[1])
+        return self._times[endpoint]
 
     def _exposure(self, campaign_id: int) -> tuple[int, int]:
         """What the campaign's attempts cost where that is known, and how many there are of unknown cost."""

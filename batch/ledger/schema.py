@@ -79,7 +79,7 @@ CREATE TABLE attempt (                  -- one submission: at most one paid requ
   campaign_id INTEGER NOT NULL REFERENCES campaign (id),  -- whose cap it counts under
   number INTEGER NOT NULL CHECK (number >= 1),
   body TEXT NOT NULL CHECK (json_valid(body)),            -- exactly what is sent
-  price_micros INTEGER CHECK (price_micros >= 0),         -- reserved at the claim
+  price_micros INTEGER CHECK (price_micros >= 0),         -- the estimate at the claim
   cost_micros INTEGER CHECK (cost_micros >= 0),           -- what counts now: reserved, then settled, 0 when free
   is_settled INTEGER NOT NULL DEFAULT 0 CHECK (is_settled IN (0, 1)),
   start_timeout_s REAL NOT NULL CHECK (start_timeout_s > 1),
@@ -224,6 +224,12 @@ ALTER TABLE attempt ADD COLUMN waited_s REAL;         -- in fal's queue, as near
 ALTER TABLE attempt ADD COLUMN ran_s REAL;            -- at work on it: what the next questions are timed by
 """
 
+# So that how far fal's counts have gone beyond the estimates is asked of the first of them.
+_DEARER = """
+CREATE INDEX attempt_dearer ON attempt (cost_micros * 1.0 / price_micros)
+  WHERE is_cost_told AND cost_micros > price_micros;
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -237,6 +243,7 @@ _MIGRATIONS = (
     ("0010_counting", _COUNTING),
     ("0011_readings", _READINGS),
     ("0012_times", _TIMES),
+    ("0013_dearer", _DEARER),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

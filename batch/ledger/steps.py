@@ -9,8 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 
+from batch import budget
+from batch.budget import Cost
 from batch.errors import LedgerFault
 from batch.jobs import Attempt
 from batch.ledger.commits import Commits
@@ -18,7 +21,10 @@ from batch.ledger.due import DueReader
 from batch.ledger.schema import LEDGER_NAME
 from batch.states import Event, IllegalTransition, State, next_state
 
-__all__ = ["MESSAGE_CHARS_MAX", "Listener", "Steps"]
+__all__ = ["MESSAGE_CHARS_MAX", "Listener", "Settle", "Steps"]
+
+Settle = Callable[[int | None], Cost]
+"""What an attempt that ends costs, by what is reserved for it."""
 
 Listener = Callable[[int, State, State], None]
 """Told of every transition after it is durable: job number, was, now."""
@@ -43,7 +49,12 @@ class Steps(DueReader):
         self._clock = clock
         self.listener: Listener | None = None
         self._exposures: dict[int, tuple[int, int]] = {}  # of campaigns that were asked about: this is the only writer
-        self._commits = Commits(connection, folder / LEDGER_NAME, undone=self._exposures.clear)
+        self._commits = Commits(connection, folder / LEDGER_NAME, undone=self._forget)
+
+    def _forget(self) -> None:
+        """What is kept in memory is asked of the file again: steps that it counts in were undone."""
+        self._exposures.clear()
+        self._times.clear()
 
     def sharing_commits(self) -> AbstractContextManager[None]:
         """While the body runs, on an event loop, the steps of a job's usual way (`claimed`, `accepted`, `seen`,
@@ -68,6 +79,31 @@ class Steps(DueReader):
             known += (now or 0) - (was or 0)
             self._exposures[campaign_id] = known, unknown + (now is None) - (was is None)
 
+    def _reserve_more(self, attempt: Attempt, cost: Cost) -> Fraction | None:
+        """Where fal counts more for an attempt than for any before, by their estimates, reserve as much for those of
+        the endpoint that are open; how many times the estimate that is, for `_take_over` once that is written. To be
+        called before the attempt itself is settled."""
+        if not cost.is_told or not cost.micros or not attempt.price_micros:
+            return None
+        times = Fraction(cost.micros, attempt.price_micros)
+        if times <= self.times_estimate(attempt.endpoint):
+            return None
+        query = """SELECT attempt.id, attempt.price_micros FROM attempt INDEXED BY attempt_live
+            CROSS JOIN job ON job.id = attempt.job_id WHERE attempt.ended_at IS NULL AND attempt.unit_usd IS NOT NULL
+            AND job.endpoint = ? AND attempt.price_micros IS NOT NULL"""
+        still_open = self._db.execute(query, (attempt.endpoint,)).fetchall()
+        self._db.executemany(
+            "UPDATE attempt SET cost_micros = ? WHERE id = ?",
+            [(budget.reserve(price, times), id) for id, price in still_open],
+        )
+        return times
+
+    def _take_over(self, endpoint: str, times: Fraction | None) -> None:
+        """From now on so many times the estimate is reserved. What campaigns are exposed to is summed anew."""
+        if times is not None:
+            self._times[endpoint] = times
+            self._exposures.clear()
+
     def _move(
         self,
         attempt: Attempt,
@@ -75,29 +111,27 @@ class Steps(DueReader):
         *,
         cause: str | None = None,
         message: str | None = None,
-        ends: bool = False,
-        cost: int | None = None,
-        is_told: bool = False,
+        settles: Settle | None = None,
         job_set: Mapping[str, object] | None = None,
         attempt_set: Mapping[str, object] | None = None,
         shares: bool = False,
     ) -> None:
-        """One transition of the attempt's job, in one step; `ends` closes the attempt and settles its cost, `is_told`
-        by fal's own count."""
+        """One transition of the attempt's job, in one step; `settles` closes the attempt and says its cost."""
         at = self._clock()
         message = message[:MESSAGE_CHARS_MAX] if message else None
         attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
         job_columns: dict[str, object] = {"cause": cause, "message": message, **(job_set or {})}
-        if ends:
-            attempt_columns |= {"ended_at": at, "end_event": event.value, "cost_micros": cost, "is_settled": 1}
-            attempt_columns["is_cost_told"] = int(is_told)
-            if event in _ENDS_THE_POST:
-                attempt_columns["closed_at"] = at
         query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
-        campaign_id, reserved = 0, 0
+        campaign_id, reserved, cost, times = 0, None, Cost(micros=None), None
         with self._transaction(shares=shares):
-            if ends:
+            if settles is not None:
                 campaign_id, reserved = self._db.execute(query, (attempt.id,)).fetchone() or (0, 0)
+                cost = settles(reserved)
+                attempt_columns |= {"ended_at": at, "end_event": event.value, "is_settled": 1}
+                attempt_columns |= {"cost_micros": cost.micros, "is_cost_told": int(cost.is_told)}
+                if event in _ENDS_THE_POST:
+                    attempt_columns["closed_at"] = at
+                times = self._reserve_more(attempt, cost)
             was, now = self._step(
                 attempt.job_id,
                 event,
@@ -107,8 +141,9 @@ class Steps(DueReader):
                 job_set=job_columns,
                 attempt_set=attempt_columns,
             )
-        if ends:
-            self._count(campaign_id, was=reserved, now=cost)
+        if settles is not None:
+            self._count(campaign_id, was=reserved, now=cost.micros)
+            self._take_over(attempt.endpoint, times)
         self._tell(attempt.job_id, was, now)
 
     def _job_event(

@@ -23,7 +23,7 @@ from batch.errors import Blocked, InputError, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Ticket, Upload, canonical_json
 from batch.ledger import lock
 from batch.ledger.schema import LEDGER_NAME, migrate
-from batch.ledger.steps import MESSAGE_CHARS_MAX, Steps
+from batch.ledger.steps import MESSAGE_CHARS_MAX, Settle, Steps
 from batch.ledger.values import OpenJob, Placement, Planned
 from batch.states import Event
 
@@ -232,16 +232,20 @@ class Ledger(Steps):
     ) -> Attempt | None:
         """Commit the intent to submit and reserve its price; None, and nothing written, when the cap has no room, or
         when nobody can say what room it has (attempts that count have no price, and none was told for them).
-        `unit_price` is what fal's billable units will be multiplied by.
+        `unit_price` is what fal's billable units will be multiplied by: as they have come to more than the estimate for
+        other jobs of the endpoint, so many times the estimate is reserved.
 
         LedgerFault when the job is not to be submitted, or no row of the newest reading wants it.
         """
         at = self._clock()
-        unit_usd = None if unit_price is None else f"{unit_price.usd:f}"
+        unit_usd, reserved = None, job.price_micros
+        if unit_price is not None:
+            unit_usd = f"{unit_price.usd:f}"
+            reserved = self.reserve_micros(job.endpoint, job.price_micros)
         with self._transaction(shares=True):
             self._after(job.id, Event.CLAIMED)
             self._must_be_wanted(job.id, campaign_id)
-            if not self._has_room(campaign_id, job.price_micros, cap_micros):
+            if not self._has_room(campaign_id, reserved, cap_micros):
                 return None
             found = self._db.execute("SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = ?", (job.id,))
             number = found.fetchone()[0] + 1
@@ -255,7 +259,7 @@ class Ledger(Steps):
                     number,
                     json.dumps(body, ensure_ascii=False, separators=(",", ":")),
                     job.price_micros,
-                    job.price_micros,
+                    reserved,
                     start_timeout_s,
                     run_timeout_s,
                     at,
@@ -267,7 +271,7 @@ class Ledger(Steps):
             )
             assert made.lastrowid is not None
             was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at)
-        self._count(campaign_id, was=0, now=job.price_micros)
+        self._count(campaign_id, was=0, now=reserved)
         self._tell(job.id, was, now)
         return Attempt(
             id=made.lastrowid,
@@ -285,11 +289,11 @@ class Ledger(Steps):
             webhook=webhook,
         )
 
-    def _has_room(self, campaign_id: int, price_micros: int | None, cap_micros: int | None) -> bool:
+    def _has_room(self, campaign_id: int, reserve_micros: int | None, cap_micros: int | None) -> bool:
         if cap_micros is None:
             return True
         room = self.room_micros(campaign_id, cap_micros)
-        return room is not None and budget.fits(exposure_micros=0, price_micros=price_micros, cap_micros=room)
+        return room is not None and budget.fits(exposure_micros=0, price_micros=reserve_micros, cap_micros=room)
 
     def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
@@ -298,16 +302,16 @@ class Ledger(Steps):
 
     def unsent(self, attempt: Attempt, *, due_at: float, cause: str, message: str) -> None:
         """Nothing reached fal: free of charge, and due again at `due_at`."""
-        self._move(attempt, Event.UNSENT, cause=cause, message=message, ends=True, cost=0, job_set={"due_at": due_at})
+        self._move(attempt, Event.UNSENT, cause=cause, message=message, settles=_free, job_set={"due_at": due_at})
 
     def released(self, attempt: Attempt, *, cause: str, message: str) -> None:
         """The account or the endpoint was refused: the job is as if it had never been claimed."""
         due = {"due_at": _AT_ONCE}
-        self._move(attempt, Event.RELEASED, cause=cause, message=message, ends=True, cost=0, job_set=due)
+        self._move(attempt, Event.RELEASED, cause=cause, message=message, settles=_free, job_set=due)
 
     def refused(self, attempt: Attempt, *, cause: str, message: str) -> None:
         """fal refused this very job at the submit: nothing was taken, and it will not be tried again by itself."""
-        self._move(attempt, Event.REFUSED, cause=cause, message=message, ends=True, cost=0)
+        self._move(attempt, Event.REFUSED, cause=cause, message=message, settles=_free)
 
     def doubted(self, attempt: Attempt, *, cause: str, message: str, seen_request_id: str | None = None) -> None:
         """The POST was sent and its answer not seen. The price stays reserved."""
@@ -369,11 +373,11 @@ class Ledger(Steps):
 
     def proved_absent(self, attempt: Attempt, *, why: str) -> None:
         """It is proved that fal never took the attempt: planned again, free of charge."""
-        self._move(attempt, Event.PROVED_ABSENT, message=why, ends=True, cost=0, job_set=_AS_NEW)
+        self._move(attempt, Event.PROVED_ABSENT, message=why, settles=_free, job_set=_AS_NEW)
 
     def given_up(self, attempt: Attempt, *, why: str) -> None:
         """The user wants a new attempt without knowing of this one. Its price stays counted: fal may have taken it."""
-        self._move(attempt, Event.GIVEN_UP, message=why, ends=True, cost=attempt.price_micros, job_set=_AS_NEW)
+        self._move(attempt, Event.GIVEN_UP, message=why, settles=_as_reserved, job_set=_AS_NEW)
 
     # --- attempts that were given up: their jobs have gone on without them ---
 
@@ -381,15 +385,21 @@ class Ledger(Steps):
         """What was given up, or had been called not taken, was found at fal before its job was submitted again: as if
         its answer had come."""
         columns = {**self._ticket_columns(ticket), "ended_at": None, "end_event": None, "is_settled": 0}
-        columns |= {"cost_micros": attempt.price_micros, "closed_at": attempt.closed_at or self._clock()}
+        reserved = attempt.price_micros
+        if attempt.unit_usd is not None:
+            reserved = self.reserve_micros(attempt.endpoint, attempt.price_micros)
+        columns |= {"cost_micros": reserved, "closed_at": attempt.closed_at or self._clock()}
         job_set: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None}
+        query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
         with self._transaction():
+            campaign_id, before = self._db.execute(query, (attempt.id,)).fetchone()
             ended = "end_event IN ('given_up', 'unsent', 'released', 'proved_absent')"
             self._update("attempt", columns, f"id = ? AND {ended} AND witness IS NULL", (attempt.id,))
             self._make_newest(attempt)
             was, now = self._step(
                 attempt.job_id, Event.TAKEN_BACK, attempt_id=attempt.id, at=self._clock(), why=why, job_set=job_set
             )
+        self._count(campaign_id, was=before, now=reserved)
         self._tell(attempt.job_id, was, now)
 
     def _make_newest(self, attempt: Attempt) -> None:
@@ -402,39 +412,42 @@ class Ledger(Steps):
 
     def witness_absent(self, attempt: Attempt) -> None:
         """It is proved that fal never took the attempt that was given up: it was free of charge."""
-        self._witness(attempt, "absent", cost=0)
+        self._witness(attempt, "absent", _free)
 
     def witness_found(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal did take the attempt that was given up. Its request_id is safe before anything is done with it."""
-        self._witness(attempt, "found", cost=attempt.price_micros, columns=self._ticket_columns(ticket))
+        self._witness(attempt, "found", _as_reserved, columns=self._ticket_columns(ticket))
 
     def witness_free(self, attempt: Attempt, *, message: str) -> None:
         """fal took it and billed nothing: there is no result to save."""
-        self._witness(attempt, "free", cost=0, columns={"message": message[:MESSAGE_CHARS_MAX]})
+        self._witness(attempt, "free", _free, columns={"message": message[:MESSAGE_CHARS_MAX]})
 
     def witness_paid(self, attempt: Attempt, outcome: Outcome | None, *, message: str | None = None) -> None:
         """It was paid for: the second time for the same job. `outcome` is None where there is no result to save."""
         units = None if outcome is None else outcome.billable_units
-        cost = _settled(attempt, is_billed=True, billable_units=units)
         columns: dict[str, object] = {"billable_units": units, "message": message}
         if outcome is not None:
             columns["result"] = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
-        columns["is_cost_told"] = int(cost.is_told)
-        self._witness(attempt, "saved" if outcome is None else "paid", cost=cost.micros, columns=columns)
+        self._witness(attempt, "saved" if outcome is None else "paid", _billed(attempt, units), columns=columns)
 
     def witness_saved(self, attempt: Attempt) -> None:
         """Every file of its result is saved beside the other attempt's."""
         self._write("UPDATE attempt SET witness = 'saved' WHERE id = ? AND witness = 'paid'", (attempt.id,))
 
     def _witness(
-        self, attempt: Attempt, witness: str, *, cost: int | None, columns: Mapping[str, object] | None = None
+        self, attempt: Attempt, witness: str, settles: Settle, *, columns: Mapping[str, object] | None = None
     ) -> None:
         query = "SELECT campaign_id, cost_micros FROM attempt WHERE id = ?"
         with self._transaction():
             campaign_id, before = self._db.execute(query, (attempt.id,)).fetchone()
-            set_columns = {"witness": witness, "cost_micros": cost, **(columns or {})}
-            self._update("attempt", set_columns, "id = ? AND end_event = 'given_up'", (attempt.id,))
-        self._count(campaign_id, was=before, now=cost)
+            cost = settles(before)
+            times = self._reserve_more(attempt, cost)
+            set_columns = {"witness": witness, "cost_micros": cost.micros, "is_cost_told": int(cost.is_told)}
+            self._update(
+                "attempt", {**set_columns, **(columns or {})}, "id = ? AND end_event = 'given_up'", (attempt.id,)
+            )
+        self._count(campaign_id, was=before, now=cost.micros)
+        self._take_over(attempt.endpoint, times)
 
     def still_in_doubt(self, attempt: Attempt, *, why: str) -> None:
         """Nothing was decided; `why` is for the person who asks."""
@@ -476,13 +489,10 @@ class Ledger(Steps):
 
     def completed(self, attempt: Attempt, outcome: Outcome, *, took: Took | None = None) -> None:
         """The result is safe from here on, and the attempt is paid for. `took` where it was watched."""
-        cost = _settled(attempt, is_billed=True, billable_units=outcome.billable_units)
         self._move(
             attempt,
             Event.COMPLETED,
-            ends=True,
-            cost=cost.micros,
-            is_told=cost.is_told,
+            settles=_billed(attempt, outcome.billable_units),
             attempt_set={
                 "result": json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":")),
                 "billable_units": outcome.billable_units,
@@ -505,8 +515,7 @@ class Ledger(Steps):
             Event.RETRYABLE,
             cause=cause,
             message=message,
-            ends=True,
-            cost=0,
+            settles=_free,
             job_set={"due_at": due_at, "verdicts": verdicts, "failures": 0, "fal_status": None},
         )
 
@@ -514,15 +523,12 @@ class Ledger(Steps):
         self, attempt: Attempt, *, cause: str, message: str, is_billed: bool, billable_units: str | None = None
     ) -> None:
         """fal's verdict is final."""
-        cost = _settled(attempt, is_billed=is_billed, billable_units=billable_units)
         self._move(
             attempt,
             Event.FAILED,
             cause=cause,
             message=message,
-            ends=True,
-            cost=cost.micros,
-            is_told=cost.is_told,
+            settles=_billed(attempt, billable_units, is_billed=is_billed),
             attempt_set={"billable_units": billable_units},
         )
 
@@ -537,15 +543,12 @@ class Ledger(Steps):
 
     def cancelled(self, attempt: Attempt, *, is_billed: bool, message: str, billable_units: str | None = None) -> None:
         """fal confirmed the cancellation."""
-        cost = _settled(attempt, is_billed=is_billed, billable_units=billable_units)
         self._move(
             attempt,
             Event.CANCELLED,
             cause="cancelled",
             message=message,
-            ends=True,
-            cost=cost.micros,
-            is_told=cost.is_told,
+            settles=_billed(attempt, billable_units, is_billed=is_billed),
             attempt_set={"billable_units": billable_units},
         )
 
@@ -679,13 +682,25 @@ _AS_NEW: Mapping[str, object] = {
 _AS_SEEN: Mapping[str, object] = {"due_at": 0.0, "failures": 0, "cause": None, "message": None, "gone_at": None}
 
 
-def _settled(attempt: Attempt, *, is_billed: bool, billable_units: str | None) -> Cost:
-    return budget.settled(
-        price_micros=attempt.price_micros,
-        is_billed=is_billed,
-        billable_units=billable_units,
-        unit_usd=attempt.unit_usd,
-    )
+def _free(_reserved: int | None) -> Cost:
+    return Cost(micros=0)
+
+
+def _as_reserved(reserved: int | None) -> Cost:
+    return Cost(micros=reserved)
+
+
+def _billed(attempt: Attempt, billable_units: str | None, *, is_billed: bool = True) -> Settle:
+    def settle(reserved: int | None) -> Cost:
+        return budget.settled(
+            price_micros=attempt.price_micros,
+            is_billed=is_billed,
+            billable_units=billable_units,
+            unit_usd=attempt.unit_usd,
+            reserved_micros=reserved,
+        )
+
+    return settle
 
 
 def _chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -172,7 +172,11 @@ class Submitter:
         if room is None or job.price_micros is None:
             why = "cannot be kept: there are jobs without a known price"
             return f"the cap of {usd(cap)} {why}; say with --price USD what one costs"
-        left = f"the cap of {usd(cap)} has no room for the next job ({usd(job.price_micros)})"
+        reserve, times = usd(job.price_micros), float(self._ledger.times_estimate(job.endpoint))
+        if self._ledger.reserve_micros(job.endpoint, job.price_micros) != job.price_micros:
+            more = usd(self._ledger.reserve_micros(job.endpoint, job.price_micros))
+            reserve = f"{more}: its estimate is {reserve}, and fal has counted up to {times:.2f} times that"
+        left = f"the cap of {usd(cap)} has no room for the next job ({reserve})"
         return f"{left}: {usd(cap - room)} is spent, reserved or in doubt; a higher --max-cost goes on"
 
     def _stop_before_the_disk_is_full(self) -> None:
