@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import av
 import httpx
+import kill_steps
 import pytest
 from invariants import accepted_request_ids, check_ledger
 from local_support import inline, stub_render, wait_for
@@ -29,7 +30,10 @@ IMAGES = Path(__file__).parents[1] / "manifests" / "images"
 SIZES = {"16:9": (864, 480), "1:1": (640, 640), "9:16": (480, 864)}  # of 480p, as the model's maker lists them
 FRAMES = 24 * 2 + 1
 TIMES = ("--start-timeout", "20s", "--run-timeout", "5s", "--history-delay", "0s")
-END_S = 60.0  # nothing here takes so long unless it hangs
+"""A kill between a claim and the queue's yes leaves a submit in doubt, and nothing but these times proves that it was
+never taken. What a rehearsal has by itself, a minute and a minute, is longer than a test should wait."""
+
+END_S = 180.0  # nothing here takes so long unless it hangs, however busy the machine is
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def test_a_run_killed_in_the_middle_and_typed_again_gives_every_video_once(queue
     at = desk(tmp_path / "desk", queue.environ, rows=12)
     command = ("run", "shots.csv", "-y", "-j", "2", *TIMES)
     with at.typed(*command) as process:
-        wait_for(lambda: queue.accepted()["accepted"] >= 2)
+        wait_for(lambda: queue.accepted()["accepted"] >= 2, seconds=END_S)
         process.send_signal(signal.SIGKILL)
         process.wait()
     check_ledger(at.folder / "state")
@@ -165,7 +169,7 @@ def test_sigterm_ends_a_run_in_order_and_the_same_command_goes_on(queue: Queue, 
     at = desk(tmp_path / "desk", queue.environ, rows=8)
     command = ("run", "shots.csv", "-y", "-j", "2", *TIMES)
     with at.typed(*command) as process:
-        wait_for(lambda: queue.accepted()["accepted"] >= 1)
+        wait_for(lambda: queue.accepted()["accepted"] >= 1, seconds=END_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) == 130
     check_ledger(at.folder / "state")
@@ -213,19 +217,43 @@ def test_a_rehearsal_killed_in_the_middle_goes_on_with_its_own_queue(tmp_path: P
     def is_under_way() -> bool:
         return (state / "ledger.db").exists() and len(_accepted(state)) >= 2
 
-    with at.typed("run", "shots.csv", "--local", "-y", "-j", "2") as process:
-        wait_for(is_under_way)
+    command = ("run", "shots.csv", "--local", "-y", "-j", "2", *TIMES)
+    with at.typed(*command) as process:
+        wait_for(is_under_way, seconds=END_S)
         process.send_signal(signal.SIGKILL)
         process.wait()
     check_ledger(state)
 
-    again = at.type("run", "shots.csv", "--local", "-y", "-j", "2")
+    again = at.type(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     check_ledger(state)
     assert sorted(local_accepted(state / "queue").values()) == [1] * 6
     videos = sorted((state / "outputs" / "shots").glob("*.mp4"))
     assert [video.stem for video in videos] == [f"s{n:02}" for n in range(6)]
     assert {frames_of(video)[1] for video in videos} == {FRAMES}
+
+
+@pytest.mark.parametrize(("moment", "event"), [("after", "claimed"), ("before", "accepted")])
+def test_a_rehearsal_killed_in_a_submit_waits_for_what_its_queue_can_prove(
+    tmp_path: Path, moment: str, event: str
+) -> None:
+    """Its queue has never heard of it, or has taken it: which of the two the program does not know."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    at = desk(tmp_path / "desk", environ, rows=2)
+    state = at.folder / "state" / "local"
+    command = ("run", "shots.csv", "--local", "-y", "-j", "2", *TIMES, "--start-timeout", "10s")
+    launcher = [sys.executable, kill_steps.__file__, "launch", event, moment]
+    killed = subprocess.run([*launcher, *command], cwd=at.folder, env=environ, capture_output=True, timeout=END_S)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    check_ledger(state)
+    assert len(_accepted(state)) == 0
+    assert bool(local_accepted(state / "queue")) is (moment == "before")
+
+    again = at.type(*command)
+    assert again.returncode == 0, again.stdout + again.stderr
+    check_ledger(state)
+    assert sorted(local_accepted(state / "queue").values()) == [1, 1]
+    assert {video.stem for video in (state / "outputs" / "shots").glob("*.mp4")} == {"s00", "s01"}
 
 
 def _accepted(state: Path) -> dict[str, list[str]]:
