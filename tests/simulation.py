@@ -77,6 +77,10 @@ from batch.local import NO_FAULTS, FaultPlan, LocalQueue, drawn_plan
 __all__ = ["Night", "drawn", "every_effect", "played"]
 
 LIVES_MAX = 24
+LIVES_PATIENT = (
+    16  # then somebody comes back hours later: a clock that was set in a submit can put its proof off so long
+)
+PATIENCE_S = 3 * 3600.0
 BAD_LIVES = 5  # what goes wrong goes wrong in the first lives; the later ones must then finish the work
 CALLS_MAX = 40  # of one kind and life that may go wrong
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # half of a night is waiting for the disk
@@ -210,7 +214,9 @@ class _Told:
                 self._delete_files()
                 await self._wait()
             queue.luck.change(NO_FAULTS)
-            for _ in range(BAD_LIVES, LIVES_MAX):
+            for life in range(BAD_LIVES, LIVES_MAX):
+                if life == LIVES_PATIENT:
+                    await anyio.sleep(PATIENCE_S)
                 for name in (name for name in self.night.sheets if name not in ended):
                     ran = await self.world.life(
                         queue, self.night.sheets[name], sheet=name, faults=_always(self.night), **self.night.flags
