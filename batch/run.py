@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch import budget, line
-from batch.errors import Declined, InputError
+from batch.errors import Blocked, Declined, InputError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
 from batch.pricing import PriceBasis, Prices
 from batch.reconcile import proof_due_at
@@ -116,13 +116,15 @@ class Reconciled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
     """What a run is to do: `planned` are its counts, `retried` the failed jobs that get a new attempt and `given_up`
-    the attempts in doubt that are followed by one. A retry submits `only` these, and leaves the `rest`."""
+    the attempts in doubt that are followed by one. A retry submits `only` these, and leaves the `rest`; `note` says so
+    where they are not all that were meant."""
 
     planned: Planned
     retried: tuple[int, ...] = ()
     given_up: tuple[Attempt, ...] = ()
     only: frozenset[int] | None = None
     rest: int = 0
+    note: str | None = None
 
 
 def run(
@@ -136,8 +138,8 @@ def run(
 ) -> RunReport:
     """Do the campaign, or go on with it; with `again`, only what it names is submitted.
 
-    InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Declined
-    when `confirm` says no: then nothing is changed.
+    InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Blocked
+    when nothing of what is to be retried fits under the cap, Declined when `confirm` says no: then nothing is changed.
     """
     manifest = load_manifest(manifest_path, settings)
     prices = Prices(settings)
@@ -153,7 +155,7 @@ def run(
             ledger.doubt_what_a_crash_left()
         bases: tuple[PriceBasis, ...] = ()
         with _planning(manifest, prices, ledger, campaign_id, cap, again) as planned:
-            wanted = _wanted(ledger, campaign_id, planned, cap, again)
+            wanted = _wanted(ledger, campaign_id, planned, cap, again, limit=settings.limit)
             has_work = _has_work(settings, ledger, campaign_id, wanted)
             if has_work:
                 bases = prices.bases(wanted.planned.to_submit_by_endpoint)
@@ -161,7 +163,8 @@ def run(
                 price_of = _price_of(ledger, campaign_id, wanted)
                 quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
                 retried = len(wanted.only or ())
-                quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases)
+                notes = quote.notes if wanted.note is None else (*quote.notes, wanted.note)
+                quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases, notes=notes)
                 if wanted.planned.to_submit and not confirm(quote):
                     raise Declined
         ending = None
@@ -180,6 +183,8 @@ def run(
                 wanted.only,
                 prices.unit_price,
             )
+            if wanted.note is not None:
+                ending = replace(ending, notes=(*ending.notes, wanted.note))
         report = _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
         return replace(report, prices=bases)
 
@@ -345,7 +350,7 @@ def _planning(
         return None if told is None else {**told, "prices": prices.told()}
 
     rows = prices.priced(manifest.rows(), ledger, campaign_id, is_retry=again is not None)
-    with ledger.planning(campaign_id, rows, cap_micros=cap, basis=basis) as planned:
+    with ledger.planning(campaign_id, rows, cap_micros=cap, basis=basis, endpoint=manifest.given_endpoint) as planned:
         yield planned
 
 
@@ -367,8 +372,13 @@ def _refuse_unknown(ledger: Ledger, campaign_id: int, row_ids: tuple[str, ...], 
         raise InputError(f"the manifest has no row {', '.join(map(repr, unknown))}")
 
 
-def _wanted(ledger: Ledger, campaign_id: int, planned: Planned, cap: int | None, again: Again | None) -> _Wanted:
-    """What `again` names, or everything; nothing is changed yet."""
+def _wanted(
+    ledger: Ledger, campaign_id: int, planned: Planned, cap: int | None, again: Again | None, *, limit: int | None
+) -> _Wanted:
+    """What `again` names, as far as it fits under the cap and the limit, or everything; nothing is changed yet.
+
+    Blocked when nothing of it fits: what failed stays failed until it can be submitted.
+    """
     if again is None:
         return _Wanted(planned=planned)
     _refuse_unknown(ledger, campaign_id, again.row_ids)
@@ -385,12 +395,34 @@ def _wanted(ledger: Ledger, campaign_id: int, planned: Planned, cap: int | None,
     only = [*retried, *(attempt.job_id for attempt in given_up)]
     if not only and (again.row_ids or again.cause):
         raise InputError(_why_nothing(ledger, campaign_id, again))
+    narrowed = _narrowed(planned, ledger, campaign_id, cap, only)
+    if narrowed.unpriced or (cap is not None and ledger.room_micros(campaign_id, cap) is None):
+        taken = only  # under a cap that is refused for another reason
+    elif only and not narrowed.affordable:
+        raise Blocked(_why_none_fits(ledger, campaign_id, cap or 0, only))
+    else:
+        taken = sorted(only)[: min(narrowed.affordable, limit or narrowed.affordable)]
+    note, chosen = None, frozenset(taken)
+    if len(taken) < len(only):
+        which = "fit under the cap" if len(taken) == narrowed.affordable else "are taken (--limit)"
+        note = f"{len(taken):,} of the {len(only):,} to retry {which}; the others stay as they are"
+        narrowed = _narrowed(planned, ledger, campaign_id, cap, taken)
     return _Wanted(
-        planned=_narrowed(planned, ledger, campaign_id, cap, only),
-        retried=tuple(retried),
-        given_up=tuple(given_up),
-        only=frozenset(only),
+        planned=narrowed,
+        retried=tuple(job_id for job_id in retried if job_id in chosen),
+        given_up=tuple(attempt for attempt in given_up if attempt.job_id in chosen),
+        only=chosen,
         rest=planned.to_submit,
+        note=note,
+    )
+
+
+def _why_none_fits(ledger: Ledger, campaign_id: int, cap: int, job_ids: list[int]) -> str:
+    needed = ledger.reserve_micros(*ledger.prices_of(sorted(job_ids)[:1])[0])
+    return (
+        f"nothing to retry fits under the cap of {budget.usd(cap)}: "
+        f"{budget.usd(ledger.exposure_micros(campaign_id))} is spent, reserved or in doubt, and the next job needs "
+        f"{budget.usd(needed)}; a higher --max-cost takes it. Nothing was changed"
     )
 
 

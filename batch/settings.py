@@ -275,7 +275,13 @@ OPTIONS: Mapping[str, Option] = {
             is_flag=True,
             help="The rehearsal: the queue inside the program, real previews, no key, no cost, a ledger of its own.",
         ),
-        Option(name="endpoint", default=None, parse=str, metavar="ID", help="The endpoint of rows that name none."),
+        Option(
+            name="endpoint",
+            default=None,
+            parse=str,
+            metavar="ID",
+            help="The endpoint of rows that name none; by default that of the last run.",
+        ),
         Option(
             name="sheet",
             default=None,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.errors import InputError
+from batch.errors import Blocked, InputError
 from batch.jobs import body_with_urls
 from batch.ledger import (
     LEDGER_NAME,
@@ -143,8 +143,9 @@ class Exported:
 
 
 def load_manifest(path: Path, settings: Settings, *, is_fresh: bool = True) -> Manifest:
-    """The manifest at `path`, its head read, as the settings want it read. A linked sheet is read anew; without
-    `is_fresh` as it was the last time."""
+    """The manifest at `path`, its head read, as the settings want it read: rows that name no endpoint run on that of
+    --endpoint, else on that of the last run's. A linked sheet is read anew; without `is_fresh` as it was the last
+    time."""
     from batch import manifest
 
     def follow(link: str) -> manifest.Linked:
@@ -152,9 +153,10 @@ def load_manifest(path: Path, settings: Settings, *, is_fresh: bool = True) -> M
 
         return linked.follow(link, settings, is_fresh=is_fresh)
 
+    remembered = None if settings.endpoint is not None else _endpoint_of_last_run(path, settings)
     found = manifest.load(
         path,
-        endpoint=settings.endpoint,
+        endpoint=settings.endpoint or remembered,
         carry=settings.carry,
         campaign=settings.campaign,
         price_micros=settings.price,
@@ -165,7 +167,28 @@ def load_manifest(path: Path, settings: Settings, *, is_fresh: bool = True) -> M
     is_typed = settings.sources["endpoint"] == OPTIONS["endpoint"].flag
     if is_typed and found.endpoint != settings.endpoint:
         raise InputError(f"--endpoint: {path} names its endpoint itself, {found.endpoint}; change it there")
+    if remembered is not None and found.endpoint == remembered:
+        note = f"on {remembered}, as the last run had it; --endpoint names another"
+        found = replace(found, notes=(*found.notes, note))
     return found
+
+
+def _endpoint_of_last_run(path: Path, settings: Settings) -> str | None:
+    """The --endpoint that this manifest was run with last; None where there was none, or where the ledger cannot be
+    asked: whoever uses it says why."""
+    try:
+        reader = open_reader(settings.state)
+    except (InputError, Blocked):
+        return None
+    if reader is None:
+        return None
+    try:
+        campaign_id = reader.check_campaign(campaign_name(path, settings), path)
+        return None if campaign_id is None else reader.given_endpoint(campaign_id)
+    except InputError:
+        return None
+    finally:
+        reader.close()
 
 
 def campaign_name(path: Path, settings: Settings) -> str:

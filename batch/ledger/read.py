@@ -251,6 +251,11 @@ class LedgerReader:
         found = self._db.execute(query, (campaign_id,)).fetchone()
         return None if found is None or found[0] is None else dict(json.loads(found[0]))
 
+    def given_endpoint(self, campaign_id: int) -> str | None:
+        """What was said at the newest reading for rows that name no endpoint; None where nothing was."""
+        found = self._db.execute("SELECT endpoint FROM reading WHERE campaign_id = ?", (campaign_id,)).fetchone()
+        return None if found is None else found[0]
+
     def planned_again(self, campaign_id: int, *, cap_micros: int | None) -> Planned:
         """What the newest reading comes to when the manifest still says the same: nothing is new, changed or
         superseded."""

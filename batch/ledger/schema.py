@@ -230,6 +230,10 @@ CREATE INDEX attempt_dearer ON attempt (cost_micros * 1.0 / price_micros)
   WHERE is_cost_told AND cost_micros > price_micros;
 """
 
+_GIVEN = """
+ALTER TABLE reading ADD COLUMN endpoint TEXT;         -- what was said for rows that name none; NULL: nothing was
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -244,6 +248,7 @@ _MIGRATIONS = (
     ("0011_readings", _READINGS),
     ("0012_times", _TIMES),
     ("0013_dearer", _DEARER),
+    ("0014_given", _GIVEN),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 

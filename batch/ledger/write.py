@@ -128,11 +128,13 @@ class Ledger(Steps):
         *,
         cap_micros: int | None = None,
         basis: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        endpoint: str | None = None,
     ) -> Iterator[Planned]:
         """A reading of the manifest, taken over when the body ends well, as if never read when it raises.
 
         Jobs already known keep their state; rows of an older reading stay, unwanted from now on. The body may only ask.
-        `basis` is asked behind the last row for what the reading was made of, which `last_basis` gives back.
+        `basis` is asked behind the last row for what the reading was made of, which `last_basis` gives back; `endpoint`
+        is what was said for rows that name none, which `given_endpoint` gives back.
         """
         before = self.newest()
         reading = self.reading(campaign_id) + 1
@@ -145,7 +147,7 @@ class Ledger(Steps):
                 self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
                 self._drop_wishes_of_others(campaign_id, reading)
                 planned = self.planned(campaign_id, before=before, cap_micros=cap_micros)
-                self._note_reading(campaign_id, reading, planned, basis())
+                self._note_reading(campaign_id, reading, planned, basis(), endpoint)
                 yield planned
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
@@ -159,14 +161,21 @@ class Ledger(Steps):
             self._drop_wishes_of_others(campaign_id, self.reading(campaign_id))
             yield self.planned_again(campaign_id, cap_micros=cap_micros)
 
-    def _note_reading(self, campaign_id: int, number: int, planned: Planned, basis: Mapping[str, Any] | None) -> None:
+    def _note_reading(
+        self,
+        campaign_id: int,
+        number: int,
+        planned: Planned,
+        basis: Mapping[str, Any] | None,
+        endpoint: str | None,
+    ) -> None:
         newest = self._db.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0]
         self._db.execute("DELETE FROM reading WHERE campaign_id = ?", (campaign_id,))
         told = None if basis is None else json.dumps(basis, ensure_ascii=False)
         self._db.execute(
-            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, jobs)
-            VALUES (?, ?, ?, ?, ?, ?)""",
-            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.jobs),
+            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, jobs, endpoint)
+            VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.jobs, endpoint),
         )
 
     def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:

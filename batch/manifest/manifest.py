@@ -35,6 +35,7 @@ class Manifest:
     be told though nothing is wrong. `filled` are the fields that the campaign fills by itself, in the endpoint's order,
     files left out. `delimiter` and `encoding` are how to write a sheet like its own, for the programs that wrote that;
     `sheet` is the title of the one in a workbook, `header` the names in it, earlier results and nameless ones too.
+    `given_endpoint` is what `load` was told for manifests that name none.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Manifest:
     encoding: str
     sheet: str | None
     header: tuple[str, ...]
+    given_endpoint: str | None
     _head: Head
     _how: object
     _looked: Looked
@@ -141,6 +143,7 @@ def load(
         encoding=_encoding("utf-8" if text is None else text.text.encoding),
         sheet=head.sheet.sheet if isinstance(head.sheet, Workbook) else None,
         header=() if head.sheet is None or isinstance(head.sheet, Pictures) else head.sheet.header,
+        given_endpoint=endpoint,
         _head=head,
         _how=[head.name, endpoint, sorted(head.claims), price_micros, sheet, [str(f.absolute()) for f in head.folders]],
         _looked=Looked(now),
