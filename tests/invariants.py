@@ -168,10 +168,11 @@ def _check_result(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[sqlit
 def _check_money(db: sqlite3.Connection, cap_micros: int | None, unpriced_micros: int) -> None:
     counted = _counted(db)
     unforeseen: Counter[int] = Counter()
-    query = "SELECT attempt.*, job.endpoint FROM attempt JOIN job ON job.id = attempt.job_id"
+    query = """SELECT attempt.*, job.endpoint, (SELECT min(id) FROM event WHERE attempt_id = attempt.id) AS claimed
+        FROM attempt JOIN job ON job.id = attempt.job_id"""
     for attempt in db.execute(query).fetchall():
         name = f"attempt {attempt['id']} of job {attempt['job_id']}"
-        counts = [(ended_at, times) for endpoint, ended_at, times in counted if endpoint == attempt["endpoint"]]
+        counts = [(event, times) for endpoint, event, times in counted if endpoint == attempt["endpoint"]]
         price, cost, end = attempt["price_micros"], attempt["cost_micros"], attempt["end_event"]
         assert attempt["is_settled"] == (attempt["ended_at"] is not None), f"{name}: settled and ended are not one"
         is_told = end is not None and attempt["is_cost_told"] and attempt["billable_units"] is not None
@@ -181,7 +182,7 @@ def _check_money(db: sqlite3.Connection, cap_micros: int | None, unpriced_micros
             f"{name}: price {price}, cost {cost}, end {end}"
         )
         if price is not None and cost > price:
-            known = max((times for ended_at, times in counts if ended_at < attempt["submitting_at"]), default=1)
+            known = max((times for event, times in counts if event < attempt["claimed"]), default=1)
             unforeseen[attempt["campaign_id"]] += max(0, cost - math.ceil(price * known))
         assert end not in IS_FREE or cost == 0, f"{name}: {end} is free, and it costs {cost}"
         witness = attempt["witness"]
@@ -200,12 +201,17 @@ def _check_money(db: sqlite3.Connection, cap_micros: int | None, unpriced_micros
 
 
 def _counted(db: sqlite3.Connection) -> list[tuple[str, float, Fraction]]:
-    """Where fal counted more than was estimated: endpoint, when that became known, and how many times the estimate.
-    What was in flight by then had been claimed for less, and may pass the cap by the difference."""
-    query = """SELECT job.endpoint, attempt.ended_at, attempt.cost_micros, attempt.price_micros
+    """Where fal counted more than was estimated: endpoint, the event by which that became known (endless for a witness,
+    which has none), and how many times the estimate. What was in flight by then had been claimed for less, and may pass
+    the cap by the difference. By events, because clocks are set."""
+    query = """SELECT job.endpoint, attempt.end_event = 'given_up', (SELECT max(id) FROM event
+          WHERE attempt_id = attempt.id AND event.event = attempt.end_event), attempt.cost_micros, attempt.price_micros
         FROM attempt JOIN job ON job.id = attempt.job_id
         WHERE attempt.is_cost_told AND attempt.cost_micros > attempt.price_micros"""
-    return [(endpoint, ended_at, Fraction(cost, price)) for endpoint, ended_at, cost, price in db.execute(query)]
+    return [
+        (endpoint, math.inf if is_witness else event, Fraction(cost, price))
+        for endpoint, is_witness, event, cost, price in db.execute(query)
+    ]
 
 
 def _check_counts(db: sqlite3.Connection, state_folder: Path) -> None:

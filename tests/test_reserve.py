@@ -3,6 +3,7 @@ step."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from invariants import check_ledger
 from ledger_support import ENDPOINT, accept, bring_to, make_row, opened, ticket
-from line_support import PRICE_MICROS, World, always, counts, on, shot
+from line_support import PRICE_MICROS, World, always, counts, shot
 
 from batch import endpoints, views
 from batch.budget import reserve
@@ -209,7 +210,7 @@ def test_a_cap_is_passed_by_no_more_than_what_was_in_flight_at_the_first_count(t
     twice, cap = always("result", counts(2)), f"{10 * PRICE_MICROS / 1e6:.6f}"
     table = [shot(f"s{n:02}", 10.0 + n) for n in range(20)]
     ran = world.run(*table, faults=[twice], concurrency="2", max_cost=cap)
-    each = ran.cost["s00"]
+    (each,) = {cost for cost in ran.cost.values() if cost is not None}
     assert each > 1.9 * PRICE_MICROS, "fal counts about twice the estimate"
     assert (ran.exit_code, ran.stop) == (4, "cap")
     sent = sum(ran.sent.values())
@@ -224,7 +225,24 @@ def test_what_was_all_in_flight_at_the_first_count_is_all_that_passes_the_cap(tm
     world = World(tmp_path)
     world.unit_price_of = endpoints.built_in_price
     table = [shot(f"s{n:02}", 10.0 + n) for n in range(20)]
-    faults = [always("result", counts(2)), on("status", counts(1))]
-    ran = world.run(*table, faults=faults, concurrency="16", max_cost=f"{10 * PRICE_MICROS / 1e6:.6f}")
+    ran = world.run(
+        *table, faults=[always("result", counts(2))], concurrency="16", max_cost=f"{10 * PRICE_MICROS / 1e6:.6f}"
+    )
     assert (ran.stop, sum(ran.sent.values())) == ("cap", 10)
-    assert ran.totals.exposure_micros == 10 * ran.cost["s00"] > 10 * PRICE_MICROS
+    (each,) = {cost for cost in ran.cost.values() if cost is not None}
+    assert ran.totals.exposure_micros == 10 * each > 10 * PRICE_MICROS
+
+
+def test_what_is_kept_in_memory_is_forgotten_with_the_steps_that_are_undone(tmp_path: Path) -> None:
+    """A count that shared a commit which failed was never told."""
+    with opened(tmp_path) as ledger:
+        ledger.campaign("camp", tmp_path / "camp.csv")
+        ledger.plan(CID, ROWS)
+        attempt = at_fal(ledger)
+        ledger.times_estimate(ENDPOINT)
+        with ledger.sharing_commits():
+            ledger.completed(attempt, Outcome(result={"text": "x"}, billable_units="2"))
+            assert ledger.times_estimate(ENDPOINT) == 2
+            ledger._commits._failed(sqlite3.OperationalError("the disk is full"))
+        assert ledger.times_estimate(ENDPOINT) == 1
+        assert ledger.exposure_micros(CID) == 100
