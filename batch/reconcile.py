@@ -212,14 +212,17 @@ def _match_by_fingerprint(
     everyone: Sequence[Attempt],
     file_fields: frozenset[str],
 ) -> dict[int, PastRequest]:
-    """Attempts with a fingerprint whose one and only request lies outside their time: our clock was set. Nothing is
-    matched where two requests, or two attempts, could be meant."""
+    """Attempts with a fingerprint whose request lies outside their time: our clock was set. Equal ones of one job, of
+    which the user has given up all but the last, get theirs from the last on: what could be either's is the live one's.
+    Nothing is matched where those of several jobs are equal, or where there are more requests than attempts."""
     found = {}
     for attempt in attempts:
         same = [request for request in strangers if _is_same(attempt.body, request.json_input, file_fields)]
         equal = [other for other in everyone if _said(other.body, file_fields) == _said(attempt.body, file_fields)]
-        if len(same) == 1 and len(equal) == 1:
-            found[attempt.id] = same[0]
+        is_one_job = all(other.job_id == attempt.job_id for other in equal)
+        later = sum(other.id > attempt.id for other in equal)
+        if is_one_job and later < len(same) <= len(equal):
+            found[attempt.id] = same[-1 - later]
     return found
 
 

@@ -81,6 +81,7 @@ LIVES_PATIENT = (
     16  # then somebody comes back hours later: a clock that was set in a submit can put its proof off so long
 )
 PATIENCE_S = 3 * 3600.0
+WITNESS_S = 1_200.0  # by then fal has ended what was given up, and its history shows it
 BAD_LIVES = 5  # what goes wrong goes wrong in the first lives; the later ones must then finish the work
 CALLS_MAX = 40  # of one kind and life that may go wrong
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # half of a night is waiting for the disk
@@ -226,7 +227,7 @@ class _Told:
                         ended[name] = ran
                 await self._wait()
                 if len(ended) == len(self.night.sheets):
-                    return ended
+                    return await self._witnessed(queue, ended)
         raise AssertionError(f"not done after {LIVES_MAX} lives: {ran.exit_code} {ran.states} {ran.causes} {ran.stop}")
 
     async def _bad_life(self, queue: LocalQueue, *, is_first: bool) -> None:
@@ -257,6 +258,18 @@ class _Told:
         )
         if night.clock_is_set and rng.random() < 0.3:
             world.skew += rng.choice(CLOCK_STEPS_S)
+
+    async def _witnessed(self, queue: LocalQueue, ended: dict[str, Ran]) -> dict[str, Ran]:
+        """What was given up may still be at fal when all else is done: then the same command, later, tells of it."""
+        if any(ran.totals.given_up for ran in ended.values()):
+            await anyio.sleep(WITNESS_S)
+            for name in ended:
+                ran = await self.world.life(
+                    queue, self.night.sheets[name], sheet=name, faults=_always(self.night), **self.night.flags
+                )
+                assert ran is not None and ran.exit_code in (0, 3), "it was done before"
+                ended[name] = ran
+        return ended
 
     def _some_rows(self, sheet: str) -> list[str]:
         """The rows of a command that calls off; none named means all of them."""

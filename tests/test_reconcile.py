@@ -506,11 +506,44 @@ def test_two_requests_with_one_fingerprint_of_another_time_are_nobodys() -> None
     assert finding(one, past("r1", one.body, at=NOON - 3_000), past("r2", one.body, at=NOON + 9_000)) == "unknown"
 
 
-def test_two_attempts_with_one_fingerprint_do_not_share_a_request_of_another_time() -> None:
+def test_attempts_of_two_jobs_with_one_fingerprint_do_not_share_a_request_of_another_time() -> None:
     one = fingerprinted()
-    other = replace(one, id=2, number=2, submitting_at=NOON + 900, closed_at=NOON + 910)
+    other = replace(one, id=2, job_id=2, submitting_at=NOON + 900, closed_at=NOON + 910)
     verdicts = judged([one, other], past("r1", one.body, at=NOON - 3_000))
     assert {verdict.finding.value for verdict in verdicts.values()} == {"unknown"}
+
+
+def given_up_and_live() -> tuple[Attempt, Attempt]:
+    """Of one job, an hour apart by a clock that was wrong both times."""
+    one = fingerprinted()
+    at = NOON + 3600.0
+    return one, replace(one, id=2, number=2, submitting_at=at, closed_at=at + OPEN_S)
+
+
+def requests_of(*history: PastRequest, asked_at: float = DUE + 3600.0) -> dict[int, str | None]:
+    """Which attempt gets which request."""
+    given_up, live = given_up_and_live()
+    verdicts = judged(live, *history, given_up=[given_up], asked_at=asked_at)
+    return {id: verdict.request and verdict.request.request_id for id, verdict in sorted(verdicts.items())}
+
+
+def test_the_only_request_of_another_time_is_the_live_ones_and_not_that_of_what_was_given_up() -> None:
+    """Given to neither, the job would be in doubt for ever; given to the other, the live one might be paid for again."""
+    body = given_up_and_live()[0].body
+    assert requests_of(past("r1", body, at=NOON - 9_000)) == {1: None, 2: "r1"}
+
+
+def test_where_both_were_taken_each_gets_its_own_by_the_order_of_time() -> None:
+    body = given_up_and_live()[0].body
+    both = past("r1", body, at=NOON - 9_000), past("r2", body, at=NOON - 8_000)
+    assert requests_of(*both) == {1: "r1", 2: "r2"}
+    assert requests_of(*both, past("r3", body, at=NOON - 7_000)) == {1: None, 2: None}
+
+
+def test_what_was_given_up_gets_no_request_that_may_still_turn_out_to_be_the_live_ones() -> None:
+    body = given_up_and_live()[0].body
+    asked_at = NOON + 3600.0 + OPEN_S + DELAY_S
+    assert requests_of(past("r1", body, at=NOON - 9_000), asked_at=asked_at) == {1: None, 2: None}
 
 
 def test_a_chosen_seed_of_another_time_is_no_fingerprint() -> None:

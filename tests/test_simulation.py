@@ -17,7 +17,7 @@ def test_ten_nights_pay_nothing_twice_and_lose_nothing(tmp_path: Path, first: in
         played(drawn(seed), folder)
 
 
-@pytest.mark.parametrize("seed", [8, 278, 342, 392, 483, 685, 1234, 6164])
+@pytest.mark.parametrize("seed", [8, 278, 342, 392, 483, 685, 1234, 5839, 6164])
 def test_a_clock_that_was_set_leaves_nothing_in_doubt_for_ever(tmp_path: Path, seed: int) -> None:
     played(drawn(seed), tmp_path)
 
@@ -25,6 +25,10 @@ def test_a_clock_that_was_set_leaves_nothing_in_doubt_for_ever(tmp_path: Path, s
 @pytest.mark.parametrize("seed", [99, 126])
 def test_what_a_rounding_leaves_of_a_wait_is_not_waited_for(tmp_path: Path, seed: int) -> None:
     played(drawn(seed), tmp_path)
+
+
+def test_what_was_given_up_and_is_still_at_fal_when_all_else_is_done_is_told_of_later(tmp_path: Path) -> None:
+    played(drawn(111), tmp_path)
 
 
 def test_a_crash_before_every_effect_of_a_first_life(tmp_path: Path) -> None:
