@@ -528,7 +528,7 @@ def requests_of(*history: PastRequest, asked_at: float = DUE + 3600.0) -> dict[i
 
 
 def test_the_only_request_of_another_time_is_the_live_ones_and_not_that_of_what_was_given_up() -> None:
-    """Given to neither, the job would be in doubt for ever; given to the other, the live one might be paid for again."""
+    """Given to neither, the job would be in doubt for ever; given to the other, the live one might be paid again."""
     body = given_up_and_live()[0].body
     assert requests_of(past("r1", body, at=NOON - 9_000)) == {1: None, 2: "r1"}
 
