@@ -13,8 +13,8 @@ import hashlib
 import json
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring as _quoted
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,10 @@ __all__ = [
     "job_key",
     "local_file_mark",
     "local_files",
+    "member_text",
     "result_text",
     "seeded",
+    "seeded_members",
     "short_url",
 ]
 
@@ -97,8 +99,8 @@ class LocalFile:
 class Job:
     """One thing wanted once: endpoint + input + take.
 
-    `input` is what will be sent, the derived seed included, a local file standing in it as its mark. `price_micros` is
-    None where no price is known.
+    `input` is what will be sent, the derived seed included, a local file standing in it as its mark; `text` is its
+    canonical JSON where that was made on the way, else None. `price_micros` is None where no price is known.
     """
 
     key: str
@@ -107,6 +109,7 @@ class Job:
     take: int
     files: tuple[LocalFile, ...] = ()
     price_micros: int | None = None
+    text: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +279,11 @@ def job_key(endpoint: str, input: Input, take: int) -> str:
 
 def _key(endpoint: str, texts: Mapping[str, str], take: int) -> str:
     """The key of an input whose values stand in `texts`, each by its content."""
-    wanted = f'{{"endpoint":{_quoted(endpoint)},"input":{_object_text(texts)},"take":{take}}}'
+    return _hashed(endpoint, _object_text(texts), take)
+
+
+def _hashed(endpoint: str, input_text: str, take: int) -> str:
+    wanted = f'{{"endpoint":{_quoted(endpoint)},"input":{input_text},"take":{take}}}'
     return hashlib.sha256(wanted.encode()).hexdigest()[:32]
 
 
@@ -320,6 +327,40 @@ def seeded(
     if input.get(seed_field) in (None, -1, seed):
         return key, {**input, seed_field: seed}
     return _key(endpoint, {**texts, seed_field: asked}, take), input
+
+
+def member_text(name: str, value: object) -> str:
+    """One member of an input's canonical JSON."""
+    return f"{_quoted(name)}:{canonical_json(value)}"
+
+
+def seeded_members(
+    endpoint: str,
+    input: Input,
+    members: Sequence[str],
+    take: int,
+    *,
+    seed_field: str | None,
+    minimum: int = SEED_MIN,
+    maximum: int = SEED_MAX,
+) -> tuple[str, Input, str]:
+    """As `seeded`, and the canonical text of the input, made of `members` (of `member_text`, sorted).
+
+    For an input without data URIs, which would enter the key otherwise than the text, and with plain names, whose
+    members stand in the order of the names.
+    """
+    if seed_field is None:
+        text = f"{{{','.join(members)}}}"
+        return _hashed(endpoint, text, take), input, text
+    head = f"{_quoted(seed_field)}:"
+    others = [member for member in members if not member.startswith(head)] if seed_field in input else members
+    key = _hashed(endpoint, f"{{{','.join(others)}}}", take)
+    seed = derived_seed(key, minimum, maximum)
+    if input.get(seed_field) in (None, -1, seed):
+        text = f"{{{','.join(sorted([*others, f'{head}{seed}']))}}}"
+        return key, {**input, seed_field: seed}, text
+    text = f"{{{','.join(members)}}}"
+    return _hashed(endpoint, text, take), input, text
 
 
 def local_file_mark(file: LocalFile) -> dict[str, str]:

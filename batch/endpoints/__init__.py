@@ -1,7 +1,7 @@
 """What an endpoint takes, limits and costs: pure answers from data. Imports only jobs, settings and errors."""
 
 from batch.endpoints.cells import read_cell
-from batch.endpoints.check import Problem, check_input, check_value, shown
+from batch.endpoints.check import Problem, are_judged_apart, check_input, check_value, shown, text_lengths
 from batch.endpoints.describe import (
     TemplateColumn,
     differences,
@@ -45,6 +45,7 @@ __all__ = [
     "TemplateColumn",
     "Unit",
     "UnitPrice",
+    "are_judged_apart",
     "built_in",
     "built_in_price",
     "check_image",
@@ -68,6 +69,7 @@ __all__ = [
     "read_cell",
     "shown",
     "template",
+    "text_lengths",
     "type_in_words",
     "with_files",
 ]

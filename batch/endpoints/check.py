@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,17 @@ from batch.endpoints import schema as schemas
 from batch.endpoints.endpoint import Endpoint
 from batch.endpoints.fields import Field
 
-__all__ = ["Problem", "check_input", "check_value", "listed", "one_of", "shown", "wrong_type"]
+__all__ = [
+    "Problem",
+    "are_judged_apart",
+    "check_input",
+    "check_value",
+    "listed",
+    "one_of",
+    "shown",
+    "text_lengths",
+    "wrong_type",
+]
 
 SHOWN_CHARS_MAX = 60  # enough to recognise a cell by
 LISTED_MAX = 12
@@ -64,6 +75,21 @@ def check_input(endpoint: Endpoint, input: Mapping[str, Any]) -> tuple[Problem, 
 def check_value(field: Field, value: object) -> tuple[Problem, ...]:
     """Everything wrong with the value of one field, or of a part of one."""
     return tuple(_problems(schemas.checkable(field.schema), value, field.path))
+
+
+def are_judged_apart(endpoint: Endpoint) -> bool:
+    """Whether an input is good when each of its fields is (`check_value`) and no required one is missing."""
+    return schemas.checkable(endpoint.input_schema).keys() <= {"type", "properties", "required", "additionalProperties"}
+
+
+def text_lengths(field: Field) -> tuple[int, float] | None:
+    """How many characters a text for the field must and may have, where that alone decides; else None."""
+    schema = schemas.checkable(field.schema)
+    parts = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
+    for part in parts:
+        if part.get("type") == "string" and part.keys() <= {"type", "minLength", "maxLength"}:
+            return part.get("minLength", 0), part.get("maxLength", math.inf)
+    return None
 
 
 def one_of(value: object, enum: Sequence[object], hint: str = "") -> str:

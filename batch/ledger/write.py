@@ -184,7 +184,7 @@ class Ledger(Steps):
         files: dict[str, LocalFile] = {}
         for row in rows:
             job = row.job
-            jobs.append((job.key, job.endpoint, canonical_json(job.input), job.take, job.price_micros, at))
+            jobs.append((job.key, job.endpoint, job.text or canonical_json(job.input), job.take, job.price_micros, at))
             places.append((campaign_id, row.id, job.take, reading, row.position, row.address, row.stem, job.key))
             if job.files:
                 files |= {file.sha256: file for file in job.files}

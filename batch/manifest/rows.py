@@ -14,6 +14,7 @@ from batch.endpoints import Endpoint, shown
 from batch.endpoints.cells import has_lost_digits, number_hint
 from batch.jobs import Job, Row
 from batch.manifest.campaign import Entry
+from batch.manifest.cells import sheet_error, text_of
 from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
 from batch.manifest.head import Head, variants_of
 from batch.manifest.names import Template, TemplateError, one_name, row_hash, without_suffix
@@ -22,7 +23,8 @@ from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.same import Looked
 from batch.manifest.sheets import Delimited, Record
-from batch.manifest.values import InputReader, Target, Values, sheet_error, text_of
+from batch.manifest.usual import Values
+from batch.manifest.values import InputReader, Target
 from batch.manifest.variants import Variant
 from batch.seen import Seen
 
@@ -356,21 +358,19 @@ class Reading:
 
 
 def _job(target: Target, values: Values, take: int, price_micros: int | None) -> Job:
-    endpoint = target.endpoint
-    key, input = jobs.seeded(
-        endpoint.id,
-        values.input,
-        take,
-        seed_field=endpoint.seed_field,
-        minimum=endpoint.seed_min,
-        maximum=endpoint.seed_max,
-    )
+    endpoint, input, text = target.endpoint, values.input, None
+    seeding = {"seed_field": endpoint.seed_field, "minimum": endpoint.seed_min, "maximum": endpoint.seed_max}
+    if values.members is None:
+        key, input = jobs.seeded(endpoint.id, input, take, **seeding)
+    else:
+        key, input, text = jobs.seeded_members(endpoint.id, input, values.members, take, **seeding)
     if price_micros is None:
         price_micros = endpoints.price_micros(endpoint, input, values.image_size)
     return Job(
         key=key,
         endpoint=endpoint.id,
         input=input,
+        text=text,
         take=take,
         files=tuple(values.files.values()),
         price_micros=price_micros,

@@ -17,6 +17,7 @@ from batch.endpoints import Endpoint, Field, Problem, check_input, check_value, 
 from batch.errors import InputError
 from batch.jobs import LocalFile
 from batch.manifest.campaign import Campaign, Entry
+from batch.manifest.cells import not_taken, sheet_error, text_of
 from batch.manifest.columns import INPUT_PREFIX, OURS, Column, Header, Inputs, inputs_of, near
 from batch.manifest.files import Files
 from batch.manifest.parts import Path as Place
@@ -24,26 +25,13 @@ from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
 from batch.manifest.same import Looked
 from batch.manifest.sheets import Record
+from batch.manifest.usual import UsualRows, Values
 
-__all__ = ["CUT_MARK", "InputReader", "Target", "Values", "sheet_error", "text_of"]
+__all__ = ["InputReader", "Target", "Values"]
 
-CUT_MARK = "[cut by fal-batch: "  # ends, with the rest of it, a cell that was too long for a workbook
-
-CELLS_REMEMBERED_MAX = 4096  # values of one column, such as its few resolutions
-CELL_REMEMBERED_CHARS_MAX = 100
 SHIFTED_MIN = 2  # so many wrong cells in a row, one of them half of a text, are one mistake
 
 _HALF = re.compile(r" +[^\W\d_]")
-
-# What Excel, Google Sheets and LibreOffice write into a file for a cell without a value; in English, German, French and
-# Spanish, for Excel translates them.
-_SHEET_ERRORS = frozenset(
-    {"#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#N/A", "#NULL!", "#NUM!", "#ERROR!", "#SPILL!", "#CALC!", "#FIELD!"}
-    | {"#BEZUG!", "#WERT!", "#NV", "#ZAHL!", "#ÜBERLAUF!", "#NOM?", "#VALEUR!", "#NUL!", "#NOMBRE!"}
-    | {"#¿NOMBRE?", "#¡REF!", "#¡VALOR!", "#¡DIV/0!", "#¡NULO!", "#¡NUM!"}
-)
-_OFFICE_ERROR = re.compile(r"Err:[0-9]{3}|#{3,}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -57,29 +45,19 @@ class Target:
     reads: tuple[_Read, ...]
     file_fields: tuple[Field, ...]
     image_field: str | None
+    usual: UsualRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """How one column is read, decided once. `known` are the values of cells that have nothing wrong, remembered for
-    columns with few different ones; None where each is read anew. `is_text` where plain text needs no reading."""
+    """How one column is read, decided once."""
 
     index: int
     column: Column
     field: Field
     root: str
     is_whole: bool  # the column fills all of the field
-    is_text: bool
-    known: dict[str, object] | None
-
-
-@dataclass(slots=True, kw_only=True)
-class Values:
-    """The input of one row as it comes together."""
-
-    input: dict[str, Any]
-    files: dict[str, LocalFile]
-    image_size: tuple[int, int] | None = None
+    is_text: bool  # plain text needs no reading
 
 
 class InputReader:
@@ -157,6 +135,9 @@ class InputReader:
             reads=tuple(_how_read(column, field) for column, field in inputs.columns),
             file_fields=tuple(field for field in endpoint.fields if field.holds_files),
             image_field=image,
+            usual=UsualRows(
+                endpoint, inputs.columns, inputs.foreign, defaults, self._folders, self._folder, files
+            ),
         )
 
     def _defaults(self, endpoint: Endpoint, files: Files) -> tuple[dict[str, Any], frozenset[str]]:
@@ -174,7 +155,7 @@ class InputReader:
             named.add(str(field.path[0]))
             value = read_cell(field, entry.value)
             problems = (value,) if isinstance(value, Problem) else check_value(field, value)
-            problems = problems or _policy(field, value)
+            problems = problems or not_taken(field, value)
             if not problems:
                 value, problems = self._default_files(field, value, files)
             if not problems:
@@ -215,27 +196,18 @@ class InputReader:
 
         `spoiled` are fields that this row's own cells have spoiled, as has been told.
         """
+        bad = {*target.inputs.unfilled, *target.spoiled, *spoiled}
+        usual = target.usual.values(record.cells) if target.usual.are_possible and not bad else None
+        if usual is not None:
+            return usual
         input = dict(target.defaults)
         origin: dict[Place, Column] = {}
         parts: dict[str, dict[Place, Any]] = {}  # of fields that several columns fill, by the field
-        bad = {*target.inputs.unfilled, *target.spoiled, *spoiled}
         cells = record.cells
         for read in target.reads:
             cell = cells[read.index]
             if cell is None or cell == "":
                 continue  # an empty cell is a field that is not set
-            if isinstance(cell, str) and read.root not in spoiled:
-                # The usual cell: text that begins like no error and no blank and ends like none that was cut; or one
-                # that was read before.
-                is_plain = read.is_text and cell[0].isalnum() and cell[0] != "E" and cell[-1] != "]"
-                value = cell if is_plain else _UNREAD
-                if read.known is not None:
-                    value = read.known.get(cell, _UNREAD)
-                if value is not _UNREAD:
-                    origin[read.field.path] = read.column
-                    bad.discard(read.root)
-                    input[read.field.name] = value
-                    continue
             self._read(record, target, read, input, origin, parts, bad, spoiled)
         for root, given in parts.items():
             self._put_together(record, target, input, origin, (root, given), bad)
@@ -264,7 +236,7 @@ class InputReader:
         bad: set[str],
         spoiled: frozenset[str],
     ) -> None:
-        """One cell that was not seen before, into the input or among its parts."""
+        """One cell, into the input or among its parts."""
         cell, column, field = record.cells[read.index], read.column, read.field
         if (isinstance(cell, str) and cell.isspace()) or read.root in spoiled:
             return
@@ -273,7 +245,7 @@ class InputReader:
         value = wrong or (cell if read.is_text and isinstance(cell, str) else read_cell(field, cell))
         origin[field.path] = column
         bad.discard(read.root)
-        problems = (value,) if isinstance(value, Problem) else _policy(field, value)
+        problems = (value,) if isinstance(value, Problem) else not_taken(field, value)
         if not read.is_whole and not problems:
             problems = check_value(field, value)
         if problems:
@@ -284,10 +256,6 @@ class InputReader:
             parts.setdefault(read.root, {})[field.path[1:]] = value
         else:
             input[read.field.name] = value
-            if read.known is not None and isinstance(cell, str) and len(cell) <= CELL_REMEMBERED_CHARS_MAX:
-                if len(read.known) >= CELLS_REMEMBERED_MAX:
-                    read.known.clear()
-                read.known[cell] = value
 
     def _put_together(
         self,
@@ -373,15 +341,8 @@ class InputReader:
         return values
 
 
-_UNREAD = object()
-
-
 def _how_read(column: Column, field: Field) -> _Read:
     is_whole = len(field.path) == 1
-    has_few = field.enum or field.kind != "string"
-    # What has parts is read anew for each row, which may change them; an error in a cell that a campaign made is told
-    # under another name.
-    is_known = bool(has_few) and is_whole and not {"array", "object"} & set(field.types)
     return _Read(
         index=column.index,
         column=column,
@@ -389,7 +350,6 @@ def _how_read(column: Column, field: Field) -> _Read:
         root=str(field.path[0]),
         is_whole=is_whole,
         is_text=is_whole and field.kind == "string" and not field.enum and not field.is_file,
-        known={} if is_known else None,
     )
 
 
@@ -402,40 +362,7 @@ def _whole(parts: Mapping[Place, Any]) -> dict[str, Any]:
     return made
 
 
-def _policy(field: Field, value: object) -> tuple[Problem, ...]:
-    """What fal would take and we do not."""
-    if field.name == "sync_mode" and value is True:
-        message = "true leaves no trace in fal's history, and a lost answer could not be found again; leave it out"
-        return (Problem(loc=(field.name,), kind="sync_mode", message=message, input=value),)
-    return ()
-
-
 def _place(problem: Problem, at: Place) -> str:
     """Where inside the cell: `width: `, `[0].path: `."""
     inside = problem.loc[len(at) :]
     return f"{dotted(inside)}: " if inside else ""
-
-
-def sheet_error(cell: object) -> str | None:
-    """What is wrong with a cell that holds a spreadsheet program's error, or what an export has cut: nobody means it to
-    be sent. Else None."""
-    if isinstance(cell, str) and cell.endswith("]") and CUT_MARK in cell:
-        return f"was cut by an export ({cell[cell.rindex(CUT_MARK) + len(CUT_MARK) : -1]}); a .csv holds it whole"
-    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("#", "E"):
-        return None
-    text = cell.strip()
-    if text.startswith("###") and _OFFICE_ERROR.fullmatch(text):
-        return f"{shown(text)} stands for a value that its column had no room for; widen the column and save it again"
-    if text not in _SHEET_ERRORS and not _OFFICE_ERROR.fullmatch(text):
-        return None
-    hint = "; text that begins with = + or - needs a ' before it there" if text in ("#NAME?", "#NOM?") else ""
-    return f"{shown(text)} is an error of the spreadsheet program; mend the cell there{hint}"
-
-
-def text_of(cell: object) -> str:
-    """A cell as the user's own text."""
-    if isinstance(cell, str):
-        return cell
-    if cell is None:
-        return ""
-    return jobs.canonical_json(cell)
