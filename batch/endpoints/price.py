@@ -67,7 +67,7 @@ def price_micros(
         nearest_ratio(*image_size) if ratio == "auto" and image_size is not None else ratio,
         str(wanted(endpoint, input, "duration")),
         wanted(endpoint, input, "num_frames"),
-        _usd_per_token(rule, listed),
+        _usd_per_token(endpoint.id, listed),
     )
 
 
@@ -93,8 +93,10 @@ def _listed_micros(endpoint: Endpoint, input: Mapping[str, Any], listed: UnitPri
     return int((listed.usd * 1_000_000 * amount / unit.amount).to_integral_value(ROUND_CEILING))
 
 
-def _usd_per_token(rule: Mapping[str, Any], listed: UnitPrice | None) -> Decimal:
-    if listed is not None and counts_same(rule["endpoint"], listed):
+@lru_cache(maxsize=64)
+def _usd_per_token(endpoint_id: str, listed: UnitPrice | None) -> Decimal:
+    rule = _rules()[endpoint_id]
+    if listed is not None and counts_same(endpoint_id, listed):
         unit = Unit.parse(listed.unit)
         assert unit is not None
         return listed.usd / unit.amount

@@ -56,6 +56,9 @@ class Reading:
         report.columns = tuple(name for name, _ in self._header.own)
         report.notes = head.notes
         self._own = tuple(pair for pair in self._header.own if pair[1] < self._header.width)
+        self._own_names = tuple(name for name, _ in self._own)
+        is_whole = [index for _, index in self._own] == list(range(len(self._own)))
+        self._are_all_text = is_whole and isinstance(head.sheet, Delimited)  # cells are the texts, in order
         self._inputs = InputReader(
             plan=self._plan,
             header=self._header,
@@ -133,7 +136,10 @@ class Reading:
         if variant_of is not None and str(cells[variant_of] or "").strip():
             self._refuse_export()
             return
-        texts = {name: cell if type(cell := cells[index]) is str else text_of(cell) for name, index in self._own}
+        if self._are_all_text:
+            texts = dict(zip(self._own_names, cells, strict=False))
+        else:
+            texts = {name: cell if type(cell := cells[index]) is str else text_of(cell) for name, index in self._own}
         spoiled = self._spoiled_by(record, texts) if self._in_templates else frozenset()
         id = self._id(record, texts)
         if later is not None:
@@ -287,15 +293,15 @@ class Reading:
         return id
 
     def _takes(self, record: Record) -> int:
-        text = self._our_cell(record, "takes")
-        if not text and self._plan.takes is None:
+        if "takes" not in self._header.ours and self._plan.takes is None:
             return 1
+        text = self._our_cell(record, "takes")
         if text:
             takes = _read_takes(text)
             if takes is None:
                 self._wrong(record, "takes", _no_takes(text), "takes")
             return takes or 1
-        return self._plan_takes
+        return 1 if self._plan.takes is None else self._plan_takes
 
     @cached_property
     def _plan_takes(self) -> int:
@@ -320,6 +326,8 @@ class Reading:
         return target
 
     def _template(self, record: Record, target: Target) -> Template | None:
+        if self._plan.output is None and "output" not in self._header.ours:
+            return _ID
         text = self._our_cell(record, "output")
         entry = self._plan.output
         if not text and entry is None:

@@ -26,7 +26,7 @@ CELLS_REMEMBERED_MAX = 4096  # of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 4096  # of a URL with a signature
 
 _NAME = re.compile(r"[\w.\-\[\]]+", re.ASCII)  # such names stand in the same order with the rest of their member behind
-_SCALARS = (bool, int, float)
+_SCALARS = (str, bool, int, float)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,26 +43,30 @@ _Known = tuple[object, str, FileCell | None]  # a value, its member of the JSON,
 
 
 class _Cells:
-    """The cells of one column. `lengths` are those of text that needs no further look; None where every text does."""
+    """The cells of one column. `known` are texts that were read before, where there are few different ones."""
 
     def __init__(self, column: Column, field: Field, folders: tuple[Path, ...], files: Files) -> None:
         self.index, self.name = column.index, field.name
+        self.known: dict[object, _Known] = {}
         self._field, self._folders, self._files = field, folders, files
-        self.lengths = None if field.enum or field.is_file or field.kind != "string" else text_lengths(field)
+        is_free = not (field.enum or field.is_file) and field.kind == "string"
+        self._lengths = text_lengths(field) if is_free else None  # of text that needs no look by the schema
         # What has parts is read anew for each row, which may change them.
         self._is_simple = len(field.path) == 1 and not {"array", "object"} & set(field.types) and bool(field.types)
-        self._known: dict[object, _Known] = {}
 
     def read(self, cell: object) -> _Known | None:
-        """What a filled cell is; None where it must be looked at with its whole row."""
+        """What a filled cell is that is not known; None where it must be looked at with its whole row."""
+        if self._lengths is not None and type(cell) is str and _is_plain(cell):
+            is_right = self._lengths[0] <= len(cell) <= self._lengths[1]
+            return (cell, f'"{self.name}":{canonical_json(cell)}', None) if is_right else None
         key = cell if type(cell) is str else (type(cell), cell)  # 1 is not true
-        known = self._known.get(key)
-        if known is None and self._is_simple:
-            known = self._looked(cell)
-            if known is not None and (type(cell) is not str or len(cell) <= CELL_REMEMBERED_CHARS_MAX):
-                if len(self._known) >= CELLS_REMEMBERED_MAX:
-                    self._known.clear()
-                self._known[key] = known
+        if not self._is_simple or not isinstance(cell, _SCALARS):
+            return None
+        known = self.known.get(key) or self._looked(cell)
+        if known is not None and (type(cell) is not str or len(cell) <= CELL_REMEMBERED_CHARS_MAX):
+            if len(self.known) >= CELLS_REMEMBERED_MAX:
+                self.known.clear()
+            self.known[key] = known
         return known
 
     def _looked(self, cell: object) -> _Known | None:
@@ -115,18 +119,12 @@ class UsualRows:
             cell = cells[column.index]
             if cell is None or cell == "":
                 continue  # an empty cell is a field that is not set
-            name, lengths = column.name, column.lengths
-            if lengths is not None and type(cell) is str and _is_plain(cell):
-                if not lengths[0] <= len(cell) <= lengths[1]:
-                    return None
-                input[name] = cell
-                members[name] = f'"{name}":{canonical_json(cell)}'
-                continue
-            if not isinstance(cell, (str, *_SCALARS)):
-                return None
-            known = column.read(cell)
+            known = column.known.get(cell) if type(cell) is str else None
             if known is None:
-                return None
+                known = column.read(cell)
+                if known is None:
+                    return None
+            name = column.name
             input[name], members[name], file = known
             if file is not None:
                 named[name] = file
