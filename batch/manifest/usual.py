@@ -20,7 +20,7 @@ from batch.manifest.cells import not_taken, sheet_error
 from batch.manifest.columns import Column
 from batch.manifest.files import FileCell, Files
 
-__all__ = ["UsualRows", "Values"]
+__all__ = ["UsualRows", "Values", "is_plain"]
 
 CELLS_REMEMBERED_MAX = 4096  # of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 4096  # of a URL with a signature
@@ -56,7 +56,7 @@ class _Cells:
 
     def read(self, cell: object) -> _Known | None:
         """What a filled cell is that is not known; None where it must be looked at with its whole row."""
-        if self._lengths is not None and type(cell) is str and _is_plain(cell):
+        if self._lengths is not None and type(cell) is str and is_plain(cell):
             is_right = self._lengths[0] <= len(cell) <= self._lengths[1]
             return (cell, f'"{self.name}":{canonical_json(cell)}', None) if is_right else None
         key = cell if type(cell) is str else (type(cell), cell)  # 1 is not true
@@ -117,7 +117,7 @@ class UsualRows:
         named: dict[str, FileCell] = {}
         for column in self._cells:
             cell = cells[column.index]
-            if cell is None or cell == "":
+            if not cell and (cell is None or cell == ""):
                 continue  # an empty cell is a field that is not set
             known = column.known.get(cell) if type(cell) is str else None
             if known is None:
@@ -128,11 +128,9 @@ class UsualRows:
             input[name], members[name], file = known
             if file is not None:
                 named[name] = file
-        if not self._required <= input.keys() or any(cells[index] not in (None, "") for index in self._empty):
+        if not self._required <= input.keys() or (self._empty and any(cells[n] not in (None, "") for n in self._empty)):
             return None
-        return self._with_files(Values(input=input, files={}, members=sorted(members.values())), named)
-
-    def _with_files(self, values: Values, named: Mapping[str, FileCell]) -> Values:
+        values = Values(input=input, files={}, members=sorted(members.values()))
         for name in self._media if len(named) > 1 else named:
             file = named.get(name)
             if file is not None and file.local is not None:
@@ -142,7 +140,7 @@ class UsualRows:
         return values
 
 
-def _is_plain(cell: str) -> bool:
+def is_plain(cell: str) -> bool:
     """Whether a text is surely no blank, no error, not cut and no data URI: the usual prompt."""
     first = cell[0]
     return first.isalnum() and first != "E" and cell[-1] != "]" and cell[:5].lower() != "data:"

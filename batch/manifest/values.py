@@ -191,15 +191,21 @@ class InputReader:
         with_files(field, value, read)
         return value, tuple(found)
 
+    def usual_values(self, cells: Sequence[object], target: Target) -> Values | None:
+        """The input of a row that has nothing unusual, checked; None where `values` must look at it."""
+        if not target.usual.are_possible or target.inputs.unfilled or target.spoiled:
+            return None
+        return target.usual.values(cells)
+
     def values(self, record: Record, target: Target, spoiled: frozenset[str] = frozenset()) -> Values:
         """The row's input, checked. After an issue it is only good for finding more of them.
 
         `spoiled` are fields that this row's own cells have spoiled, as has been told.
         """
-        bad = {*target.inputs.unfilled, *target.spoiled, *spoiled}
-        usual = target.usual.values(record.cells) if target.usual.are_possible and not bad else None
+        usual = None if spoiled else self.usual_values(record.cells, target)
         if usual is not None:
             return usual
+        bad = {*target.inputs.unfilled, *target.spoiled, *spoiled}
         input = dict(target.defaults)
         origin: dict[Place, Column] = {}
         parts: dict[str, dict[Place, Any]] = {}  # of fields that several columns fill, by the field
