@@ -44,7 +44,6 @@ __all__ = [
     "member_text",
     "result_text",
     "seeded",
-    "seeded_members",
     "short_url",
 ]
 
@@ -256,7 +255,7 @@ def canonical_json(value: object) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, dict):
-        return _object_text(_texts_of(value))
+        return _object_text(_members(_texts_of(value)))
     if value is True:
         return "true"
     if value is False:
@@ -274,16 +273,12 @@ def job_key(endpoint: str, input: Input, take: int) -> str:
     Data URIs (in base64, as fal takes them) enter by the hash of their bytes, local files already stand in the input
     by theirs, so neither a moved file nor another spelling of the same bytes makes a new job.
     """
-    return _key(endpoint, _content_texts(input), take)
+    return _key(endpoint, _members(_content_texts(input)), take)
 
 
-def _key(endpoint: str, texts: Mapping[str, str], take: int) -> str:
-    """The key of an input whose values stand in `texts`, each by its content."""
-    return _hashed(endpoint, _object_text(texts), take)
-
-
-def _hashed(endpoint: str, input_text: str, take: int) -> str:
-    wanted = f'{{"endpoint":{_quoted(endpoint)},"input":{input_text},"take":{take}}}'
+def _key(endpoint: str, members: Sequence[str], take: int) -> str:
+    """The key of an input with these members, each by its content."""
+    wanted = f'{{"endpoint":{_quoted(endpoint)},"input":{_object_text(members)},"take":{take}}}'
     return hashlib.sha256(wanted.encode()).hexdigest()[:32]
 
 
@@ -300,8 +295,13 @@ def _texts_of(value: Mapping[Any, Any]) -> dict[str, str]:
     return {str(name): _quoted(child) if type(child) is str else canonical_json(child) for name, child in value.items()}
 
 
-def _object_text(texts: Mapping[str, str]) -> str:
-    return "{" + ",".join([f"{_quoted(name)}:{text}" for name, text in sorted(texts.items())]) + "}"
+def _members(texts: Mapping[str, str]) -> list[str]:
+    """The members of an object, in the order of their names."""
+    return [f"{_quoted(name)}:{text}" for name, text in sorted(texts.items())]
+
+
+def _object_text(members: Sequence[str]) -> str:
+    return f"{{{','.join(members)}}}"
 
 
 def derived_seed(key: str, minimum: int = SEED_MIN, maximum: int = SEED_MAX) -> int:
@@ -311,56 +311,41 @@ def derived_seed(key: str, minimum: int = SEED_MIN, maximum: int = SEED_MAX) -> 
 
 
 def seeded(
-    endpoint: str, input: Input, take: int, *, seed_field: str | None, minimum: int = SEED_MIN, maximum: int = SEED_MAX
-) -> tuple[str, Input]:
-    """The key of a job and its input with the seed in place.
-
-    The key of a row without a seed (or with -1) is the key of the input without one; a row whose seed *is* the derived
-    one has the same key, so writing the derived seed into the sheet changes nothing.
-    """
-    texts = _content_texts(input)
-    if seed_field is None:
-        return _key(endpoint, texts, take), input
-    asked = texts.pop(seed_field, "null")
-    key = _key(endpoint, texts, take)
-    seed = derived_seed(key, minimum, maximum)
-    if input.get(seed_field) in (None, -1, seed):
-        return key, {**input, seed_field: seed}
-    return _key(endpoint, {**texts, seed_field: asked}, take), input
-
-
-def member_text(name: str, value: object) -> str:
-    """One member of an input's canonical JSON."""
-    return f"{_quoted(name)}:{canonical_json(value)}"
-
-
-def seeded_members(
     endpoint: str,
     input: Input,
-    members: Sequence[str],
     take: int,
     *,
     seed_field: str | None,
     minimum: int = SEED_MIN,
     maximum: int = SEED_MAX,
-) -> tuple[str, Input, str]:
-    """As `seeded`, and the canonical text of the input, made of `members` (of `member_text`, sorted).
+    members: Sequence[str] | None = None,
+) -> tuple[str, Input, str | None]:
+    """The key of a job, its input with the seed in place, and the canonical text of that where `members` are given.
 
-    For an input without data URIs, which would enter the key otherwise than the text, and with plain names, whose
-    members stand in the order of the names.
+    The key of a row without a seed (or with -1) is the key of the input without one; a row whose seed *is* the derived
+    one has the same key, so writing the derived seed into the sheet changes nothing.
+
+    `members` are the canonical text of the input, if that is known already: a `member_text` each, sorted. There must be
+    no data URI among them, which enters the key otherwise than the text, and no name but of letters, digits, `_`, `.`
+    and `-`: such names stand in the same order with the rest of their member behind them.
     """
+    has_text = members is not None
+    said = list(_members(_content_texts(input)) if members is None else members)
     if seed_field is None:
-        text = f"{{{','.join(members)}}}"
-        return _hashed(endpoint, text, take), input, text
+        return _key(endpoint, said, take), input, _object_text(said) if has_text else None
     head = f"{_quoted(seed_field)}:"
-    others = [member for member in members if not member.startswith(head)] if seed_field in input else members
-    key = _hashed(endpoint, f"{{{','.join(others)}}}", take)
+    others = [member for member in said if not member.startswith(head)] if seed_field in input else said
+    key = _key(endpoint, others, take)
     seed = derived_seed(key, minimum, maximum)
-    if input.get(seed_field) in (None, -1, seed):
-        text = f"{{{','.join(sorted([*others, f'{head}{seed}']))}}}"
-        return key, {**input, seed_field: seed}, text
-    text = f"{{{','.join(members)}}}"
-    return _hashed(endpoint, text, take), input, text
+    if input.get(seed_field) not in (None, -1, seed):
+        return _key(endpoint, said, take), input, _object_text(said) if has_text else None
+    text = _object_text(sorted([*others, f"{head}{seed}"])) if has_text else None
+    return key, {**input, seed_field: seed}, text
+
+
+def member_text(name: str, value: object) -> str:
+    """One member of an input's canonical JSON."""
+    return f"{_quoted(name)}:{canonical_json(value)}"
 
 
 def local_file_mark(file: LocalFile) -> dict[str, str]:

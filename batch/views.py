@@ -30,6 +30,7 @@ from batch.ledger import (
     compare,
     open_reader,
 )
+from batch.places import SHEET_SUFFIXES, campaign_folder, kind_of, stem_of
 from batch.pricing import PriceBasis, Prices
 from batch.settings import OPTIONS, Settings
 from batch.states import State
@@ -193,9 +194,13 @@ def _endpoint_of_last_run(path: Path, settings: Settings) -> str | None:
 
 def campaign_name(path: Path, settings: Settings) -> str:
     """The name that the ledger knows the manifest by."""
+    if settings.campaign:
+        return settings.campaign.strip()
+    if kind_of(path) in SHEET_SUFFIXES:  # known without what reads manifests, which takes a while to load
+        return stem_of(path).strip()
     from batch.manifest.name import campaign_name as name_of
 
-    return (settings.campaign or name_of(path)).strip()
+    return name_of(path).strip()
 
 
 def cap_of(manifest: Manifest, settings: Settings) -> int | None:
@@ -346,8 +351,6 @@ def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]
 
 def status_of(settings: Settings, reader: LedgerReader, campaign_id: int, name: str) -> StatusReport:
     """Where one campaign of an open ledger stands, as far as the ledger says."""
-    from batch.save import campaign_folder
-
     return StatusReport(
         campaign=name,
         totals=reader.totals(campaign_id),
@@ -397,7 +400,6 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
     `is_wide` all results of a row stand in one line.
     """
     from batch.export import Source, write_sheet
-    from batch.save import campaign_folder
 
     manifest = load_manifest(manifest_path, settings, is_fresh=False)
     name = "results.tsv" if manifest.delimiter == "\t" else "results.csv"
@@ -508,7 +510,7 @@ def gallery(
     """
     from batch import endpoints
     from batch.export import gallery as galleries
-    from batch.save import campaign_folder, located
+    from batch.save import located
 
     manifest = load_manifest(manifest_path, settings, is_fresh=False)
     folder = campaign_folder(settings.outputs, manifest.name)

@@ -21,11 +21,9 @@ from pathlib import Path
 from long_sheets import COLUMNS, in_a_process, write_sheet
 from side_by_side import Goal, compare, given
 
-from batch.endpoints import DEFAULT_ENDPOINT
-from batch.ledger import LEDGER_NAME, open_ledger
-
 CHUNK_ROWS = 2_000
 CACHE_KIB = 8_192  # of pages; as much as the ledger takes itself
+ENDPOINT = "fal-ai/bytedance/seedance/v1/pro/fast/image-to-video"
 
 
 def floor(sheet: Path, folder: Path, tables: int) -> None:
@@ -62,13 +60,14 @@ def floor(sheet: Path, folder: Path, tables: int) -> None:
 def floor_in_the_ledger(sheet: Path, folder: Path) -> None:
     """The floor into the tables of an empty ledger, each job with the row that wants it: no cell is judged, and what a
     file or an empty cell means is not asked."""
-    db = sqlite3.connect(folder / LEDGER_NAME, isolation_level=None)
+    db = sqlite3.connect(folder / "ledger.db", isolation_level=None)
     db.executescript(f"PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; BEGIN")
     at = time.time()
 
     def insert() -> None:
         db.executemany(
-            "INSERT OR IGNORE INTO job (key, endpoint, input, take, price_micros, planned_at) VALUES (?, ?, ?, ?, ?, ?)",
+            """INSERT OR IGNORE INTO job (key, endpoint, input, take, price_micros, planned_at)
+            VALUES (?, ?, ?, ?, ?, ?)""",
             jobs,
         )
         db.executemany(
@@ -87,7 +86,7 @@ def floor_in_the_ledger(sheet: Path, folder: Path) -> None:
             del cells[COLUMNS[-1]]
             text = json.dumps(cells, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
             key = hashlib.sha256(text.encode()).hexdigest()[:32]
-            jobs.append((key, DEFAULT_ENDPOINT, text, 1, 100_000, at))
+            jobs.append((key, ENDPOINT, text, 1, 100_000, at))
             rows.append((1, id, 1, 1, position, f"{sheet.name}:{position + 1}", id, key))
             if len(jobs) == CHUNK_ROWS:
                 insert()
@@ -98,6 +97,8 @@ def floor_in_the_ledger(sheet: Path, folder: Path) -> None:
 
 def empty_ledger(sheet: Path, folder: Path) -> None:
     """A ledger with the campaign of the sheet and nothing planned of it."""
+    from batch.ledger import open_ledger
+
     with open_ledger(folder, queue_url="https://queue.example", command="benchmark", clock=time.time) as ledger:
         ledger.campaign(sheet.stem, sheet)
 
@@ -105,6 +106,7 @@ def empty_ledger(sheet: Path, folder: Path) -> None:
 def ours(sheet: Path, folder: Path) -> None:
     """As `run` does it before anything is submitted, into a new ledger."""
     from batch import manifest
+    from batch.ledger import open_ledger
 
     with open_ledger(folder, queue_url="https://queue.example", command="benchmark", clock=time.time) as ledger:
         found = manifest.load(sheet)

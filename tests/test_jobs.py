@@ -152,7 +152,7 @@ def test_canonical_json_keeps_large_and_negative_numbers() -> None:
 
 
 def seed_of(input: dict[str, Any], take: int = 1, **names: Any) -> tuple[str, int]:
-    key, body = seeded(ENDPOINT, input, take, seed_field="seed", **names)
+    key, body, _ = seeded(ENDPOINT, input, take, seed_field="seed", **names)
     return key, body["seed"]
 
 
@@ -202,7 +202,7 @@ def test_derived_seeds_are_spread_over_the_default_range() -> None:
 
 
 def test_without_a_seed_field_the_input_stays_as_it_is() -> None:
-    assert seeded(ENDPOINT, INPUT, 1, seed_field=None) == (job_key(ENDPOINT, INPUT, 1), INPUT)
+    assert seeded(ENDPOINT, INPUT, 1, seed_field=None) == (job_key(ENDPOINT, INPUT, 1), INPUT, None)
 
 
 # --- files sent ---

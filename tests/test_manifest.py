@@ -78,7 +78,7 @@ def test_a_row_becomes_a_job_with_what_its_cells_say(rows_of: Rows, folder: Path
     assert file.path == folder / "images" / "moon.jpg"
     assert (file.media_type, file.size_bytes) == ("image/jpeg", file.path.stat().st_size)
     wanted = {"prompt": "a cat", "image_url": {"$file": file.sha256}, "duration": "5", "camera_fixed": True}
-    key, input = jobs.seeded(DEFAULT_ENDPOINT, wanted, 1, seed_field="seed")
+    key, input, _ = jobs.seeded(DEFAULT_ENDPOINT, wanted, 1, seed_field="seed")
     assert (row.job.key, row.job.input, row.job.endpoint, row.job.take) == (key, input, DEFAULT_ENDPOINT, 1)
     assert (row.id, row.address, row.position, row.stem) == ("a", "shots.csv:2", 1, "a")
     assert dict(row.cells) == {

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ledger_support import make_row
+
+from batch.ledger import open_ledger
 
 HEAVY = ("pandas", "numpy", "httpx", "aiohttp", "sqlite_utils", "av", "PIL", "uvicorn", "openpyxl", "pyarrow", "anyio")
 OWN = ("batch.local", "batch.fal.client", "batch.scheduler", "batch.fetch")
@@ -29,6 +32,13 @@ def test_help_and_status_load_nothing_heavy(tmp_path: Path, words: tuple[str, ..
     loaded = loaded_by(tmp_path, *words)
     assert "batch.cli.commands" in loaded
     assert not loaded & {*HEAVY, *OWN}
+
+
+def test_the_status_of_a_campaign_loads_nothing_heavy(tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "state", queue_url="https://queue.fal.run", command="run", clock=lambda: 0.0) as ledger:
+        ledger.plan(ledger.campaign("shots", tmp_path / "shots.csv"), [make_row("a")])
+    for words in (("status",), ("status", "shots.csv")):
+        assert not loaded_by(tmp_path, *words) & {*HEAVY, *OWN, "batch.save", "batch.manifest"}
 
 
 @pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("--version",)])

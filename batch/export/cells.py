@@ -10,8 +10,8 @@ from pathlib import Path
 
 from batch.errors import InputError
 from batch.export.result import Kind, Layout, Line, kind_of
-from batch.manifest.sheets import ROWS_MAX
 from batch.manifest.cells import CUT_MARK
+from batch.manifest.sheets import ROWS_MAX
 
 __all__ = [
     "DATE_FORMAT",

@@ -1,4 +1,4 @@
-"""Names and places of files: safe stems, installs that replace nothing, sidecars, hashes. Blocking; no network.
+"""Files in their places: installs that replace nothing, sidecars, hashes. Blocking; no network.
 
 Everything here may be killed at any line: what stands under a final name is whole, or is not there.
 """
@@ -9,9 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,35 +21,9 @@ __all__ = [
     "install",
     "link_or_copy",
     "read_sidecar",
-    "safe_stem",
     "sha256_of",
     "write_sidecar",
 ]
-
-PART_BYTES_MAX = 180
-"""Of one part of a name. File systems take 255; the rest is for endings (`~1a2b3c4d.attempt1.mp4.json`)."""
-
-PARTS_MAX = 8  # sub-folders in an output template, a bound on what a cell of the sheet can ask for
-HASH_DIGITS = 6
-
-_UNSAFE = re.compile(r'[\\:*?"<>|\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])( *\..*)?", re.IGNORECASE)
-
-
-def safe_stem(stem: str) -> str:
-    """The relative path, `/` between its parts, that `stem` gives on every file system.
-
-    Each `/` makes a sub-folder, and nothing leads out of the folder it is put in. A name that had to be changed ends in
-    `~` and six digits of the hash of what was asked for, so that two of them stay two.
-    """
-    wanted = stem.split("/")
-    parts = [_safe_part(part) for part in [*wanted[: PARTS_MAX - 1], "_".join(wanted[PARTS_MAX - 1 :])]]
-    path = "/".join(part for part in parts if part) or "_"
-    if path == stem:
-        return path
-    digest = hashlib.sha256(stem.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{_cut(name, PART_BYTES_MAX - HASH_DIGITS - 1)}~{digest}"
 
 
 def install(part: Path, final: Path) -> None:
@@ -130,21 +102,6 @@ def disk_trouble(path: Path) -> Iterator[None]:
         raise
     except OSError as exc:
         raise Blocked(f"cannot write {path}: {exc.strerror or exc}") from exc
-
-
-def _safe_part(part: str) -> str:
-    clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", part))
-    clean = clean.lstrip(" .-").rstrip(" .")
-    if part and not clean:
-        clean = "_"
-    if _RESERVED.fullmatch(clean):
-        clean = "_" + clean
-    return _cut(clean, PART_BYTES_MAX)
-
-
-def _cut(part: str, bytes_max: int) -> str:
-    """As much of it as fits, no character halved, and no blank or dot left at the new end."""
-    return part.encode()[:bytes_max].decode(errors="ignore").rstrip(" .")
 
 
 def _make_folder(path: Path) -> None:

@@ -14,7 +14,7 @@ from batch.errors import Blocked, InputError
 from batch.init.campaign import campaign_text
 from batch.init.columns import StartColumn, columns_of, picture_column
 from batch.init.pictures import draw_example, has_pictures, pictures_in
-from batch.manifest.sheets import kind_of
+from batch.places import kind_of
 
 __all__ = ["Started", "start"]
 

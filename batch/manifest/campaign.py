@@ -21,7 +21,8 @@ from batch.errors import InputError
 from batch.manifest.nodes import composed, is_null, line_of, odd_keys, value_of
 from batch.manifest.pictures import is_pattern
 from batch.manifest.report import Report
-from batch.manifest.sheets import WORKBOOKS, Record, kind_of
+from batch.manifest.sheets import WORKBOOKS, Record
+from batch.places import kind_of
 from batch.settings import parse_usd
 
 __all__ = ["CAMPAIGN_SUFFIXES", "KEYS", "Axis", "Campaign", "Entry", "Stray", "read_campaign"]

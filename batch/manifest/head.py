@@ -17,8 +17,9 @@ from batch.manifest.campaign import CAMPAIGN_SUFFIXES, KEYS, Campaign, read_camp
 from batch.manifest.columns import INPUT_PREFIX, OURS, Header, near, read_header
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
-from batch.manifest.sheets import SHEET_SUFFIXES, WORKBOOKS, Sheet, check_file, kind_of, open_sheet, stem_of
+from batch.manifest.sheets import WORKBOOKS, Sheet, check_file, open_sheet
 from batch.manifest.variants import Variants, read_variants
+from batch.places import SHEET_SUFFIXES, kind_of, stem_of
 
 __all__ = ["Head", "Linked", "Links", "read_head", "variants_of"]
 

@@ -9,7 +9,7 @@ import yaml
 from batch.errors import InputError
 from batch.manifest.nodes import composed
 from batch.manifest.report import Report
-from batch.manifest.sheets import stem_of
+from batch.places import stem_of
 
 __all__ = ["campaign_name"]
 

@@ -400,12 +400,16 @@ class Reading:
 
 
 def _job(target: Target, values: Values, take: int, price_micros: int | None) -> Job:
-    endpoint, input, text = target.endpoint, values.input, None
-    seeding = {"seed_field": endpoint.seed_field, "minimum": endpoint.seed_min, "maximum": endpoint.seed_max}
-    if values.members is None:
-        key, input = jobs.seeded(endpoint.id, input, take, **seeding)
-    else:
-        key, input, text = jobs.seeded_members(endpoint.id, input, values.members, take, **seeding)
+    endpoint = target.endpoint
+    key, input, text = jobs.seeded(
+        endpoint.id,
+        values.input,
+        take,
+        seed_field=endpoint.seed_field,
+        minimum=endpoint.seed_min,
+        maximum=endpoint.seed_max,
+        members=values.members,
+    )
     if price_micros is None:
         price_micros = endpoints.price_micros(endpoint, input, values.image_size)
     return Job(

@@ -1,9 +1,9 @@
 """The usual row, read quickly: every cell is what the same text in the same column was before.
 
-Where an endpoint judges each field by itself, so does this: a cell's value, its judgement and its JSON hang on its column
-and its text alone, are found out once, and a row is put together from them. What is unusual (a cell with something
-wrong, a field that is missing, parts of fields, a data URI) is not judged here: `InputReader.values` reads that row as if
-nobody had looked, and has the last word.
+Where an endpoint judges each field by itself, so does this: a cell's value, its judgement and its JSON hang on its
+column and its text alone, are found out once, and a row is put together from them. What is unusual (a cell with
+something wrong, a field that is missing, parts of fields, a data URI) is not judged here: `InputReader.values` reads
+that row as if nobody had looked, and has the last word.
 """
 
 from __future__ import annotations

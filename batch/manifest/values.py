@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch import endpoints, jobs
+from batch import endpoints
 from batch.endpoints import Endpoint, Field, Problem, check_input, check_value, dotted, read_cell, shown, with_files
 from batch.errors import InputError
-from batch.jobs import LocalFile
 from batch.manifest.campaign import Campaign, Entry
 from batch.manifest.cells import not_taken, sheet_error, text_of
 from batch.manifest.columns import INPUT_PREFIX, OURS, Column, Header, Inputs, inputs_of, near
@@ -32,6 +31,7 @@ __all__ = ["InputReader", "Target", "Values"]
 SHIFTED_MIN = 2  # so many wrong cells in a row, one of them half of a text, are one mistake
 
 _HALF = re.compile(r" +[^\W\d_]")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -135,9 +135,7 @@ class InputReader:
             reads=tuple(_how_read(column, field) for column, field in inputs.columns),
             file_fields=tuple(field for field in endpoint.fields if field.holds_files),
             image_field=image,
-            usual=UsualRows(
-                endpoint, inputs.columns, inputs.foreign, defaults, self._folders, self._folder, files
-            ),
+            usual=UsualRows(endpoint, inputs.columns, inputs.foreign, defaults, self._folders, self._folder, files),
         )
 
     def _defaults(self, endpoint: Endpoint, files: Files) -> tuple[dict[str, Any], frozenset[str]]:

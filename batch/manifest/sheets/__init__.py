@@ -4,20 +4,17 @@ record.py is what they have in common, opened.py picks the reader; the others re
 """
 
 from batch.manifest.sheets.delimited import Delimited
-from batch.manifest.sheets.opened import ROWS_MAX, SHEET_SUFFIXES, WORKBOOKS, check_file, kind_of, open_sheet, stem_of
+from batch.manifest.sheets.opened import ROWS_MAX, WORKBOOKS, check_file, open_sheet
 from batch.manifest.sheets.record import Record, Sheet
 from batch.manifest.sheets.workbook import Workbook
 
 __all__ = [
     "ROWS_MAX",
-    "SHEET_SUFFIXES",
     "WORKBOOKS",
     "Delimited",
     "Record",
     "Sheet",
     "Workbook",
     "check_file",
-    "kind_of",
     "open_sheet",
-    "stem_of",
 ]

@@ -12,10 +12,10 @@ from batch.errors import InputError
 from batch.manifest.sheets.delimited import HEADER_CHARS_MAX, open_delimited
 from batch.manifest.sheets.record import LOCK_PREFIX, Sheet
 from batch.manifest.text import is_damaged_text, look_at
+from batch.places import SHEET_SUFFIXES, kind_of
 
-__all__ = ["ROWS_MAX", "SHEET_SUFFIXES", "WORKBOOKS", "check_file", "kind_of", "open_sheet", "stem_of"]
+__all__ = ["ROWS_MAX", "WORKBOOKS", "check_file", "open_sheet"]
 
-SHEET_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 WORKBOOKS = (".xlsx", ".xlsm")
 ROWS_MAX = 1_048_576  # of a sheet of a workbook, the header among them, by Excel's specification
 
@@ -55,17 +55,6 @@ def open_sheet(path: Path, *, sheet: str | None = None, name: str | None = None)
 
         return open_parquet(path, name)
     return open_delimited(path, name)
-
-
-def kind_of(path: Path) -> str:
-    """The suffix that says what is in a file: `.csv`, `.jsonl.gz`."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    return "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
-
-
-def stem_of(path: Path) -> str:
-    """The name of a file without what says its kind: `shots` of `shots.csv.gz`."""
-    return Path(path.stem).stem if kind_of(path) in SHEET_SUFFIXES and path.suffix.lower() == ".gz" else path.stem
 
 
 def check_file(path: Path, suffixes: Sequence[str]) -> None:
