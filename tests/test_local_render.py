@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 
 from batch.endpoints import load
 from batch.local.answers import Piece, answer_of
+from batch.local.camera import motion_of, views
+from batch.local.clips import _prepare, _Zoomed
 from batch.local.drawn import drawn
 from batch.local.images import BadImage, picture_size
 from batch.local.render import Renderer
@@ -135,6 +137,20 @@ def test_a_zoom_makes_things_larger_or_smaller(clip: Any, move: str, is_larger: 
     frames = frames_of(clip(picture(1280, 720), move, num_frames=25))
     ratio = disc_width(frames[-1]) / disc_width(frames[0])
     assert ratio > 1.15 if is_larger else ratio < 1 / 1.15
+
+
+@pytest.mark.parametrize("size", [(864, 480), (480, 864), (640, 640), (866, 482), (64, 64)])
+@pytest.mark.parametrize("prompt", ["camera zooms in", "camera zooms out and pans left"])
+def test_a_zoom_shows_what_is_in_view_to_a_fraction_of_a_pixel(size: tuple[int, int], prompt: str) -> None:
+    planes = _prepare(pattern(), *size)
+    camera = _Zoomed(planes, size)
+    for view in views(motion_of({"prompt": prompt}), 7, 121)[::4]:
+        edges = (view.left, view.top, view.left + view.size, view.top + view.size)
+        for plane, seen in zip(planes, camera.seen(view), strict=True):
+            box = tuple(edge * side for edge, side in zip(edges, plane.size * 2, strict=True))
+            wanted = np.asarray(plane.resize(seen.shape[::-1], Image.Resampling.BICUBIC, box=box))
+            slope = np.abs(np.diff(wanted.astype(np.float64), axis=0)).mean() + 0.5  # of neighbours
+            assert np.abs(seen.astype(np.float64) - wanted).mean() < slope / 2
 
 
 @pytest.mark.parametrize("fields", [{"prompt": "camera static"}, {"prompt": "camera pans left", "camera_fixed": True}])

@@ -78,7 +78,7 @@ class Clips:
             sources = [self._planes(number, picture, width, height) for number, picture in enumerate(pictures[:2])]
         else:
             prompt = str(piece.request.get("prompt") or "")
-            made = drawn(prompt, piece.seed, int(width * OVERSIZE), int(height * OVERSIZE))
+            made = drawn(prompt, piece.seed, *_kept(width, height))
             sources = [_planes_of(made)]
         path = views(motion_of(piece.request), piece.seed, piece.frames)
         frames = _frames([_graded(planes, piece.seed) for planes in sources], path, piece)
@@ -104,12 +104,17 @@ class Clips:
 
 def _prepare(picture: bytes, width: int, height: int) -> Planes:
     """The middle of the picture in the frame's shape, a quarter larger than the frame."""
-    kept_width, kept_height = int(width * OVERSIZE), int(height * OVERSIZE)
+    kept_width, kept_height = _kept(width, height)
     image = open_picture(picture, side_needed=max(kept_width, kept_height))
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
     box = _within(image, left, top, width * scale, height * scale)
     return _planes_of(image.resize((kept_width, kept_height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+
+
+def _kept(width: int, height: int) -> tuple[int, int]:
+    """The size that a picture is kept in: even, for its colours have half of it."""
+    return int(width * OVERSIZE) // 2 * 2, int(height * OVERSIZE) // 2 * 2
 
 
 def _planes_of(image: Image.Image) -> Planes:
