@@ -497,6 +497,27 @@ def test_a_manifest_that_was_renamed_keeps_its_campaign(tmp_path: Path) -> None:
         assert first == ledger.campaign("shots", tmp_path / "moved.csv")
 
 
+def test_known_new_and_equal_jobs_planned_together_are_each_their_rows_own(tmp_path: Path) -> None:
+    def rows(number: int, price_micros: int) -> list[Row]:
+        """Enough for several INSERTs; every fifth row asks for what an earlier one does."""
+        prompts = [str(n - n % 5 if n % 5 == 4 else n) for n in range(number)]
+        return [
+            make_row(f"r{n}", position=n, prompt=prompt, price_micros=price_micros) for n, prompt in enumerate(prompts)
+        ]
+
+    with opened(tmp_path) as ledger:
+        campaign = ledger.campaign("shots", tmp_path / "shots.csv")
+        first = ledger.plan(campaign, rows(PLANNING_CHUNK // 2, 5))
+        again = rows(PLANNING_CHUNK * 2, 7)
+        second = ledger.plan(campaign, again)
+        assert (first.jobs, second.jobs) == (PLANNING_CHUNK // 2 * 4 // 5, PLANNING_CHUNK * 2 * 4 // 5)
+        assert second.new == second.jobs - first.jobs
+        assert second.estimate_micros == 7 * second.jobs
+        assert {line.row_id: line.key for line in ledger.jobs(campaign)} == {row.id: row.job.key for row in again}
+        submitted = [job.key for job in ledger.claimable(campaign, now=1e12, limit=len(again))]
+        assert submitted == list(dict.fromkeys(row.job.key for row in again)), "in the order of the sheet"
+
+
 def test_a_plan_that_is_not_wanted_after_all_changes_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row("a"))
