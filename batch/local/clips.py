@@ -3,11 +3,11 @@
 Imports PyAV, Pillow and numpy, so it is imported late. It knows nothing of requests, HTTP or storage: what to make, the
 bytes of pictures and the path to write to are all it gets. The same three give the same bytes again.
 
-How a frame is made: the picture is cropped to the frame's shape once, a quarter larger than the frame, and kept as Y, U
-and V planes. A camera that moves without zooming shows slices of a few shifted copies, a zoom resamples each plane for
-each frame, both between the pixels. `benchmarks/render.py` measures it, here on one core of 2026-11: beside ffmpeg's
-zoompan on a doubled source with the same encoder (which moves in whole pixels and trembles) a pan takes 0.6, a drift
-0.7 and a zoom 1.2 to 1.3 of its time; beside zoompan on four times the size, nearly as smooth, 0.3 to 0.6.
+How a frame is made: the picture is cropped to the frame's shape once, half as large again as the frame, and kept as Y,
+U and V planes. A camera that moves without zooming shows slices of a few shifted copies; for a zoom a part of the
+picture is scaled for each frame, chosen so that the window falls on whole pixels of the result.
+`benchmarks/render.py` measures it, here on one core of 2026-11: beside ffmpeg's zoompan on a doubled source with the
+same encoder (which moves in whole pixels and trembles) a zoom takes 1.0, a pan 0.8 and a drift 0.9 of its time.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class _Zoomed:
     """
 
     def __init__(self, planes: Planes, size: tuple[int, int]) -> None:
-        # All in pairs of pixels, for two have one colour. The picture's edge goes on a little: there is always a choice.
+        # In pairs of pixels, for two have one colour. The picture's edge goes on a little: there is always a choice.
         self._planes = [
             np.pad(np.asarray(plane), TRIED * pair, mode="edge") for plane, pair in zip(planes, PAIRS, strict=True)
         ]
