@@ -49,10 +49,10 @@ class _Cells:
         self.index, self.name = column.index, field.name
         self.known: dict[object, _Known] = {}
         self._field, self._folders, self._files = field, folders, files
-        is_free = not (field.enum or field.is_file) and field.kind == "string"
-        self._lengths = text_lengths(field) if is_free else None  # of text that needs no look by the schema
         # What has parts is read anew for each row, which may change them.
         self._is_simple = len(field.path) == 1 and not {"array", "object"} & set(field.types) and bool(field.types)
+        is_free = self._is_simple and field.kind == "string" and not (field.enum or field.is_file)
+        self._lengths = text_lengths(field) if is_free else None  # of text that needs no look by the schema
 
     def read(self, cell: object) -> _Known | None:
         """What a filled cell is that is not known; None where it must be looked at with its whole row."""
