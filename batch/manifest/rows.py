@@ -23,7 +23,7 @@ from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.same import Looked
 from batch.manifest.sheets import Delimited, Record
-from batch.manifest.usual import Values, is_plain
+from batch.manifest.usual import Values
 from batch.manifest.values import InputReader, Target
 from batch.manifest.variants import Variant
 from batch.seen import Seen
@@ -84,7 +84,7 @@ class Reading:
         self._further_takes: dict[str, Record] = {}  # of an earlier export, by the row that they are takes of
         self._first_take = ("", "")  # the row read last, and what it says
         self._position = 0
-        self._usual: Target | None = None  # where every row is one take of its id on this endpoint: most sheets
+        self._usual: Target | None = None  # where every row is one take on this endpoint: most sheets
         self._are_variants_equal = False
         self._is_output_ambiguous = False
 
@@ -93,11 +93,7 @@ class Reading:
         self._check_head()
         number, before = 0, self._report.count
         for number, record in enumerate(self._records(), start=1):
-            usual = None if self._usual is None else self._usual_row(record, number, self._usual)
-            if usual is not None:
-                yield usual
-            else:
-                yield from self._rows_of(record, number)
+            yield from self._rows_of(record, number)
         self._refuse_lone_takes()
         if not number and self._report.count == before:
             self._report.add(self._header.at(None), "", "names the columns, and no row follows", "no_rows")
@@ -124,8 +120,8 @@ class Reading:
         target = self._inputs.target(self._main) if self._is_on_main else None
         self._is_head_wrong = self._report.is_wrong_but_for(_HARMLESS)
         header = self._header
-        has_ids_only = header.ours.keys() == {"id"} and header.result_take is None and header.result_variant is None
-        if isinstance(target, Target) and has_ids_only and self._is_plain and self._plan.takes is None:
+        is_bare = header.ours.keys() <= {"id"} and header.result_take is None and header.result_variant is None
+        if isinstance(target, Target) and is_bare and self._is_plain and self._plan.takes is None:
             self._usual = target
 
     def _records(self) -> Iterator[Record]:
@@ -133,29 +129,6 @@ class Reading:
         if isinstance(sheet, Pictures):
             return sheet.records()
         return iter(self._plan.records) if sheet is None else sheet.records(self._report)
-
-    def _usual_row(self, record: Record, number: int, target: Target) -> Row | None:
-        """The row of a record that has nothing of its own, without the questions that `_rows_of` asks; None where it
-        has to ask them. Nothing is reported here."""
-        cells = record.cells
-        id = text_of(cells[self._header.ours["id"]]).strip()
-        if self._report.count or not id or not is_plain(id):
-            return None
-        values = self._inputs.usual_values(cells, target)
-        if values is None or self._seen.add(id, record.number) is not None:
-            return None
-        self._position += 1
-        return Row(
-            id=id,
-            address=record.address(),
-            position=self._position,
-            cells=self._texts(cells),
-            stem=one_name(id) or id,
-            job=_job(target, values, 1, self._head.price_micros),
-            number=number,
-            line=record.number,
-            image_size=values.image_size,
-        )
 
     def _texts(self, cells: Sequence[object]) -> dict[str, str]:
         """The row as the user wrote it."""
@@ -176,6 +149,11 @@ class Reading:
         texts = self._texts(cells)
         spoiled = self._spoiled_by(record, texts) if self._in_templates else frozenset()
         id = self._id(record, texts)
+        if self._usual is not None and not self._report.count:
+            usual = self._usual_row(record, number, id, texts, self._usual)
+            if usual is not None:
+                yield usual
+                return
         if later is not None:
             self._first_take = (id, row_hash(texts))
         takes = self._takes(record)
@@ -185,6 +163,25 @@ class Reading:
             return
         for variant in self._variants.of(record, texts, id):
             yield from self._takes_of(variant, number, id, takes, keys, spoiled)
+
+    def _usual_row(self, record: Record, number: int, id: str, texts: Mapping[str, str], target: Target) -> Row | None:
+        """The one row of a record that has nothing of its own, without the questions that `_takes_of` asks; None where
+        it has to ask them. Nothing is reported here."""
+        values = self._inputs.usual_values(record.cells, target)
+        if values is None:
+            return None
+        self._position += 1
+        return Row(
+            id=id,
+            address=record.address(),
+            position=self._position,
+            cells=texts,
+            stem=one_name(id) or id,
+            job=_job(target, values, 1, self._head.price_micros),
+            number=number,
+            line=record.number,
+            image_size=values.image_size,
+        )
 
     def _further_take(self, record: Record) -> None:
         """An earlier export has a line for each take; the row itself is the first of them, and says all there is."""

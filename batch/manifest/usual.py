@@ -20,7 +20,7 @@ from batch.manifest.cells import not_taken, sheet_error
 from batch.manifest.columns import Column
 from batch.manifest.files import FileCell, Files
 
-__all__ = ["UsualRows", "Values", "is_plain"]
+__all__ = ["UsualRows", "Values"]
 
 CELLS_REMEMBERED_MAX = 4096  # of one column, such as its few resolutions
 CELL_REMEMBERED_CHARS_MAX = 4096  # of a URL with a signature
@@ -56,7 +56,7 @@ class _Cells:
 
     def read(self, cell: object) -> _Known | None:
         """What a filled cell is that is not known; None where it must be looked at with its whole row."""
-        if self._lengths is not None and type(cell) is str and is_plain(cell):
+        if self._lengths is not None and type(cell) is str and _is_plain(cell):
             is_right = self._lengths[0] <= len(cell) <= self._lengths[1]
             return (cell, f'"{self.name}":{canonical_json(cell)}', None) if is_right else None
         key = cell if type(cell) is str else (type(cell), cell)  # 1 is not true
@@ -140,7 +140,7 @@ class UsualRows:
         return values
 
 
-def is_plain(cell: str) -> bool:
+def _is_plain(cell: str) -> bool:
     """Whether a text is surely no blank, no error, not cut and no data URI: the usual prompt."""
     first = cell[0]
     return first.isalnum() and first != "E" and cell[-1] != "]" and cell[:5].lower() != "data:"
