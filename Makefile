@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BENCHMARKS := render plan resume start_up jobs asking downloads
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench profile fmt diagram picture clean
+.PHONY: help setup demo check lint types layers test official sim sim-long crash proof bench figures profile fmt diagram picture clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(VENV)/.developer ## Measure side by side with what people use today; ON
 	@for name in $(or $(ONLY),$(BENCHMARKS)); do \
 	  echo "--- $$name"; PYTHONPATH=. $(BIN)/python benchmarks/$$name.py || exit; \
 	done
+
+figures: $(VENV)/.developer ## Put what `make bench` measured last into the README
+	PYTHONPATH=. $(BIN)/python benchmarks/in_readme.py
 
 profile: $(VENV)/.developer ## Where a run of JOBS (default 2,000) spends its CPU, by part
 	PYTHONPATH=. $(BIN)/python benchmarks/profile_run.py --jobs $(or $(JOBS),2000)

@@ -21,13 +21,13 @@ from typing import Any
 
 import anyio
 
-from batch import fetch
+from batch import fetch, places
 from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
 from batch.jobs import Artifact, FileRef, file_refs, short_url
 from batch.ledger import Kept, Ledger, Missing, OpenJob, Placement
 
-__all__ = ["SUPERSEDED", "NoFiles", "Restored", "Saver", "campaign_folder", "has_missing_files", "located"]
+__all__ = ["SUPERSEDED", "NoFiles", "Restored", "Saver", "has_missing_files", "located"]
 
 SUPERSEDED = "_superseded"  # the sub-folder for what was paid for and no row wants any more
 PARTS = ".parts"  # unfinished downloads, named by attempt: a resumed one finds its own again
@@ -127,7 +127,7 @@ class Saver:
         result without any the result itself. DownloadFailed as from `save`."""
         assert job.attempt is not None
         placement = self._ledger.placement(campaign_id, job.id)
-        beside = replace(placement, stem=f"{fetch.safe_stem(placement.stem)}.attempt{job.attempt.number}")
+        beside = replace(placement, stem=f"{places.safe_stem(placement.stem)}.attempt{job.attempt.number}")
         await self._save_files(job, beside, needs_files=False)
         saved = self._ledger.artifacts(job.id, job.attempt.id, placement.row)
         return [located(path, self._ledger.folder) for path, _ in saved.values()]
@@ -346,10 +346,10 @@ class Saver:
 
     def _free_path(self, placement: Placement, key: str, number: int, suffix: str) -> Path:
         """The name the row asks for, or the nearest that neither the ledger nor the disk has given away."""
-        folder = campaign_folder(self._outputs, placement.campaign)
+        folder = places.campaign_folder(self._outputs, placement.campaign)
         if placement.is_superseded:
             folder = folder / SUPERSEDED
-        stem = fetch.safe_stem(placement.stem) + ("" if number == 1 else f".{number}")
+        stem = places.safe_stem(placement.stem) + ("" if number == 1 else f".{number}")
         for extra in itertools.chain(("", f"~{key[:8]}"), (f"~{key[:8]}-{n}" for n in range(2, 1000))):
             path = folder / f"{stem}{extra}{suffix}"
             is_there = os.path.lexists(path) or os.path.lexists(_sidecar(path))
@@ -416,11 +416,6 @@ def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> tuple[Artif
         media_type=ref.content_type,
     )
     return artifact, content[:HEAD_BYTES]
-
-
-def campaign_folder(outputs: Path, campaign_name: str) -> Path:
-    """Where a campaign's files go."""
-    return outputs / fetch.safe_stem(campaign_name)
 
 
 def has_missing_files(ledger: Ledger, campaign_id: int) -> bool:

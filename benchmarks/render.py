@@ -1,21 +1,19 @@
 """What a preview clip costs beside ffmpeg's own zoompan: 480p, five seconds, one core, the same encoder settings.
 
-    python benchmarks/render.py [--rounds 5] [--json render.json]
+    python benchmarks/render.py [--rounds 5] [--json FOLDER]
 
 CPU seconds, the median of interleaved rounds after a warm-up; everything is counted, from the picture's bytes to the
 finished file. zoompan moves in whole pixels of its source: on the plain one that is seen as trembling, so it is also
 measured on a source of twice and four times the frame, which is how people smooth it.
 
 Then, on all cores, how long two runners take together in threads and in processes of their own, which share nothing;
-and how long the local queue takes for a status answer meanwhile.
+and how long the local queue takes for a status answer meanwhile, and with nothing to render.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -32,6 +30,7 @@ import av
 import av.filter
 import httpx
 from long_sheets import in_a_process
+from side_by_side import RESULTS, Goal, compare, given
 
 from batch import local
 from batch.endpoints import DEFAULT_ENDPOINT, load
@@ -42,7 +41,8 @@ from batch.local.render import Renderer
 
 PICTURE = Path(__file__).parents[1] / "manifests" / "images" / "hubble.jpg"
 WIDTH, HEIGHT, FRAMES, RATE = 864, 480, 121, 24
-BASELINE = "zoompan, source doubled"
+OURS, BASELINE = "fal-batch, camera zooms in", "zoompan, source doubled"
+ANSWERS = 50  # asked for at rest
 
 
 def ours(prompt: str, out: Path) -> Callable[[], None]:
@@ -105,16 +105,11 @@ def zoomed(picture: av.VideoFrame, factor: int) -> Iterator[av.VideoFrame]:
         yield frame
 
 
-def measured(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each case in each round; a first round warms up and is not counted."""
-    found: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds + 1):
-        for name, run in cases.items():
-            before = time.process_time()
-            run()
-            if number:
-                found[name].append(time.process_time() - before)
-    return found
+def timed(run: Callable[[], None]) -> dict[str, float]:
+    """CPU seconds of this process, all its threads."""
+    before = time.process_time()
+    run()
+    return {"cpu s": time.process_time() - before}
 
 
 MOVES = ("camera zooms in", "camera pans left", "a galaxy", "camera zooms out")
@@ -127,29 +122,36 @@ def several(moves: Sequence[str], folder: Path) -> None:
         ours(move, folder / f"{move}.mp4")()
 
 
-def together(folder: Path) -> dict[str, float]:
+def together(how: str, folder: Path) -> dict[str, float]:
     """Wall seconds for four clips: by one thread, by two, by two processes (their start taken off)."""
     halves = MOVES[::2], MOVES[1::2]
-    began = time.monotonic()
-    several(MOVES, folder)
-    alone_s = time.monotonic() - began
+    starts_s = 0.0
     with ThreadPoolExecutor(2) as runners:
-        began = time.monotonic()
-        list(runners.map(several, halves, [folder] * 2))
-        threads_s = time.monotonic() - began
-        calls = [partial(in_a_process, APART, ",".join(half), folder) for half in halves]
-        starts = [partial(in_a_process, "import render")] * 2
-        began = time.monotonic()
-        list(runners.map(lambda call: call(), calls))
-        processes_s = time.monotonic() - began
-        began = time.monotonic()
-        list(runners.map(lambda call: call(), starts))
-        processes_s -= time.monotonic() - began
-    return {"one thread": alone_s, "two threads": threads_s, "two processes": processes_s}
+        if how == "two processes":
+            starts_s = _wall_s(lambda: list(runners.map(lambda _: in_a_process("import render"), range(2))))
+            work = partial(runners.map, lambda half: in_a_process(APART, ",".join(half), folder), halves)
+        else:
+            sheets = [MOVES] if how == "one thread" else halves
+            work = partial(runners.map, several, sheets, [folder] * len(sheets))
+        return {"wall s": _wall_s(lambda: list(work())) - starts_s}
 
 
-async def status_answers(folder: Path, jobs: int) -> list[float]:
-    """Seconds for each answer of the local queue while it renders so many clips, asked fifty times a second."""
+def _wall_s(run: Callable[[], object]) -> float:
+    began = time.monotonic()
+    run()
+    return time.monotonic() - began
+
+
+def answers(renders: bool, folder: Path) -> dict[str, float]:
+    """How long the local queue takes for a status answer, while two clips are rendered or while nothing is."""
+    with tempfile.TemporaryDirectory(dir=folder) as state:
+        took = anyio.run(status_answers, Path(state), 4, renders)
+    return {"median ms": statistics.median(took) * 1000, "95 % ms": took[len(took) * 95 // 100] * 1000}
+
+
+async def status_answers(folder: Path, jobs: int, renders: bool) -> list[float]:
+    """Seconds for each answer of the local queue while it renders so many clips, asked fifty times a second; without
+    `renders` when all of them are done."""
     sent = {"image_url": f"data:image/jpeg;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"}
     sent |= {"resolution": "480p", "duration": "5"}
     async with (
@@ -164,58 +166,74 @@ async def status_answers(folder: Path, jobs: int) -> list[float]:
             await client.post(f"/{DEFAULT_ENDPOINT}", json={**sent, "prompt": MOVES[n % 4], "seed": n})
             for n in range(jobs)
         ]
-        took = []
+        while_rendering, afterwards = [], []
         for url in (answer.json()["status_url"] for answer in answers):
             status = ""
             while status != "COMPLETED":
                 began = time.monotonic()
                 status = (await client.get(url)).json()["status"]
-                took.append(time.monotonic() - began)
+                while_rendering.append(time.monotonic() - began)
                 await anyio.sleep(0.02)
-    return sorted(took)
+        for _ in range(ANSWERS):
+            began = time.monotonic()
+            await client.get(url)
+            afterwards.append(time.monotonic() - began)
+            await anyio.sleep(0.02)
+    return sorted(while_rendering if renders else afterwards)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="A preview clip beside ffmpeg's zoompan.")
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "render.json")
-    given = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rounds = [together(Path(folder)) for _ in range(given.rounds + 1)][1:]
-        both = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-        answers = anyio.run(status_answers, Path(folder) / "queue", 4 * given.rounds)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with tempfile.TemporaryDirectory() as folder:
-        ours_out, theirs = Path(folder) / "ours.mp4", Path(folder) / "theirs.mp4"
-        cases = {
-            "fal-batch, camera zooms in": ours("camera zooms in", ours_out),
-            "fal-batch, camera zooms out": ours("camera zooms out", ours_out),
-            "fal-batch, zooms in and pans left": ours("camera zooms in and pans left", ours_out),
-            "fal-batch, camera pans left": ours("camera pans left", ours_out),
-            "fal-batch, static camera": ours("static camera", ours_out),
-            "fal-batch, no move named": ours("a galaxy", ours_out),
-            "zoompan, plain source": zoompan(1, X264, theirs),
-            BASELINE: zoompan(2, X264, theirs),
-            "zoompan, source four times": zoompan(4, X264, theirs),
-            "zoompan, source doubled, x264 as it comes": zoompan(2, {"threads": "1"}, theirs),
-        }
-        found = measured(cases, given.rounds)
-    medians = {name: statistics.median(times) for name, times in found.items()}
-    print(f"{'':42} {'CPU s':>7} {'ratio':>7}   ({FRAMES} frames of {WIDTH}x{HEIGHT}; 1 is: {BASELINE})")
-    for name, seconds in medians.items():
-        print(f"{name:42} {seconds:7.3f} {seconds / medians[BASELINE]:7.2f}")
-    print(f"Four clips: {', '.join(f'{name} {seconds:.2f} s' for name, seconds in both.items())}")
-    late = {"median": statistics.median(answers), "95 %": answers[len(answers) * 95 // 100], "longest": answers[-1]}
-    print(f"A status answer meanwhile: {', '.join(f'{name} {s * 1000:.1f} ms' for name, s in late.items())}")
-    rows = {
-        name: {"cpu_s": seconds, "ratio": seconds / medians[BASELINE], "rounds_s": found[name]}
-        for name, seconds in medians.items()
+    options = given(__doc__, rounds=5)
+    results = options.json or RESULTS
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compare(
+            "render_together",
+            "Four clips on all cores",
+            {how: partial(together, how, folder) for how in ("two threads", "one thread", "two processes")},
+            ours="two threads",
+            rounds=options.rounds,
+            packages=("av",),
+            out=results / "render_together.json",
+        )
+        compare(
+            "render_answers",
+            "A status answer of the local queue",
+            {"while it renders": partial(answers, True, folder), "at rest": partial(answers, False, folder)},
+            ours="while it renders",
+            rounds=options.rounds,
+            packages=("av",),
+            out=results / "render_answers.json",
+        )
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        _beside_zoompan(options.rounds, folder, results / "render.json")
+
+
+def _beside_zoompan(rounds: int, folder: Path, out: Path) -> None:
+    mine, theirs = folder / "ours.mp4", folder / "theirs.mp4"
+    runs = {
+        OURS: ours("camera zooms in", mine),
+        "fal-batch, camera zooms out": ours("camera zooms out", mine),
+        "fal-batch, zooms in and pans left": ours("camera zooms in and pans left", mine),
+        "fal-batch, camera pans left": ours("camera pans left", mine),
+        "fal-batch, static camera": ours("static camera", mine),
+        "fal-batch, no move named": ours("a galaxy", mine),
+        "zoompan, plain source": zoompan(1, X264, theirs),
+        BASELINE: zoompan(2, X264, theirs),
+        "zoompan, source four times": zoompan(4, X264, theirs),
+        "zoompan, source doubled, x264 as it comes": zoompan(2, {"threads": "1"}, theirs),
     }
-    given.json.parent.mkdir(exist_ok=True)
-    given.json.write_text(
-        json.dumps({"baseline": BASELINE, "cases": rows, "together_s": both, "answers_s": late}, indent=2) + "\n",
-        encoding="utf-8",
+    compare(
+        "render",
+        f"A preview clip of {FRAMES} frames of {WIDTH}x{HEIGHT}, on one core",
+        {name: partial(timed, run) for name, run in runs.items()},
+        ours=OURS,
+        rounds=rounds,
+        goals=[Goal(measure="cpu s", baseline=BASELINE, at_most=1.2)],
+        facts={"frames": FRAMES, "width": WIDTH, "height": HEIGHT},
+        packages=("av", "numpy"),
+        out=out,
     )
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import asking  # noqa: E402
 import contestants  # noqa: E402
 import downloads  # noqa: E402
+import in_readme  # noqa: E402
 from cheap_queue import queue_process  # noqa: E402
 from file_server import file_server  # noqa: E402
 from side_by_side import Goal, compare, took_turns  # noqa: E402
@@ -96,3 +97,21 @@ def test_downloads_leave_every_file_whole(do: Callable[..., None], bytes_per_sec
     with file_server(file_bytes=options.file_bytes, bytes_per_second=bytes_per_second) as url:
         found = downloads.measured(do, url, options)
     assert found["MB/s"] > 0
+
+
+def test_the_readme_tells_each_promise_from_its_result_and_says_which_is_missed(tmp_path: Path) -> None:
+    assert in_readme.table(tmp_path) == ""
+    line = next(line for line in in_readme.LINES if line.result == "jobs_quick")
+    cases = {"fal-batch": {"jobs/s": 300.0}, "fal-client async": {"jobs/s": 60.0}}
+    (tmp_path / "jobs_quick.json").write_text(json.dumps({"cases": cases, "facts": {}}), encoding="utf-8")
+    told = in_readme.table(tmp_path).splitlines()[-1]
+    assert told == f"| {line.what} | 300 a second | 60 a second (fal-client async) | 5 (≥ 8, missed) |"
+
+
+def test_the_readme_promises_only_what_a_benchmark_measures() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in BENCHMARKS.glob("*.py") if path.stem != "in_readme")
+    for line in in_readme.LINES:
+        for word in (line.case, line.goal.measure, line.goal.baseline):
+            assert f'"{word}"' in sources, f"{line.what}: {word}"
+    text = in_readme.README.read_text(encoding="utf-8")
+    assert text.count(in_readme.BEGIN) == text.count(in_readme.END) == 1
