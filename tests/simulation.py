@@ -77,9 +77,7 @@ from batch.local import NO_FAULTS, FaultPlan, LocalQueue, drawn_plan
 __all__ = ["Night", "drawn", "every_effect", "played"]
 
 LIVES_MAX = 24
-LIVES_PATIENT = (
-    16  # then somebody comes back hours later: a clock that was set in a submit can put its proof off so long
-)
+LIVES_PATIENT = 16  # then somebody comes back hours later: a clock set in a submit can put its proof off so long
 PATIENCE_S = 3 * 3600.0
 WITNESS_S = 1_200.0  # by then fal has ended what was given up, and its history shows it
 BAD_LIVES = 5  # what goes wrong goes wrong in the first lives; the later ones must then finish the work
@@ -215,14 +213,21 @@ class _Told:
                 self._delete_files()
                 await self._wait()
             queue.luck.change(NO_FAULTS)
+            is_unproved = False  # all is in doubt and fal has taken nothing: nothing shows that its history is believed
             for life in range(BAD_LIVES, LIVES_MAX):
                 if life == LIVES_PATIENT:
                     await anyio.sleep(PATIENCE_S)
                 for name in (name for name in self.night.sheets if name not in ended):
                     ran = await self.world.life(
-                        queue, self.night.sheets[name], sheet=name, faults=_always(self.night), **self.night.flags
+                        queue,
+                        self.night.sheets[name],
+                        sheet=name,
+                        faults=_always(self.night),
+                        give_up=is_unproved and life > LIVES_PATIENT,
+                        **self.night.flags,
                     )
                     assert ran is not None, "nothing crashes it any more"
+                    is_unproved = ran.exit_code == 5 and not sum(ran.accepted.values())
                     if ran.exit_code in (0, 3):
                         ended[name] = ran
                 await self._wait()

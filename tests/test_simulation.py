@@ -31,6 +31,10 @@ def test_what_was_given_up_and_is_still_at_fal_when_all_else_is_done_is_told_of_
     played(drawn(111), tmp_path)
 
 
+def test_where_fal_took_nothing_at_all_the_user_decides_and_the_work_is_finished(tmp_path: Path) -> None:
+    played(drawn(3133), tmp_path)
+
+
 def test_a_crash_before_every_effect_of_a_first_life(tmp_path: Path) -> None:
     night = drawn(2)
     effects = every_effect(night)
