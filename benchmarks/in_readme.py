@@ -103,6 +103,7 @@ LINES = (
         unit="s",
         at_most=0.05,
     ),
+    _line("`status` of it", "resume", "wall s", "planning it", case="status", unit="s", at_most=0.05),
     _line("downloads on 1 Gbit/s", "downloads_line", "MB/s", "curl --parallel", unit="MB/s", at_least=0.9),
     _line("downloads over loopback", "downloads_free", "MB/s", "curl --parallel", unit="MB/s", at_least=0.9),
     _line(
@@ -118,10 +119,10 @@ LINES = (
         "`fal-batch --help`",
         "start_up",
         "wall s",
-        "python, import click",
+        "python, import fal_client",
         case="fal-batch --help",
         unit="s",
-        at_most=1.5,
+        at_most=1.0,
     ),
 )
 

@@ -144,7 +144,7 @@ def _cost(call: str, sheet: Path, rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    options = given(__doc__, rounds=3, rows=100_000, few=10_000)
+    options = given(__doc__, rounds=1, rows=1_000_000, few=10_000)
     where = "pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])"
     with _folder() as folder:
         sheet = write_sheet(folder / "shots.csv", options.rows)

@@ -98,7 +98,7 @@ def _first_submit(sheet: Path, ledger: Path, folder: Path, number: int) -> dict[
 
 
 def main() -> None:
-    options = given(__doc__, rounds=3, rows=100_000)
+    options = given(__doc__, rounds=1, rows=1_000_000)
     left = options.rows // 10
     folder = Path(tempfile.mkdtemp(prefix="fal-batch-resume-"))
     environ = _environ("http://127.0.0.1:9", folder / "planned")

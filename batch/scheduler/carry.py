@@ -138,8 +138,9 @@ class Carrier:
             self._note_answer()
             if status.status is not word:
                 word = status.status
-                self._ledger.seen(job.id, word.value)
-                await self._ledger.durable()
+                if word is not FalStatus.COMPLETED:  # which its result says as well, and is asked for at once
+                    self._ledger.seen(job.id, word.value)
+                    await self._ledger.durable()
             if word is FalStatus.COMPLETED:
                 if is_fresh:
                     self._deliveries.missed(job.attempt)
@@ -208,6 +209,9 @@ class Carrier:
         try:
             outcome = await self._fal.result(job.endpoint, job.ticket)
         except CallFailed as exc:
+            if is_complete:
+                self._ledger.seen(job.id, FalStatus.COMPLETED.value)
+                await self._ledger.durable()
             if exc.action is Action.EXPIRED:
                 return await self._take_from_history(job, exc, is_complete=is_complete)
             self._verdict(job, attempt, exc, is_complete=is_complete)
