@@ -23,7 +23,16 @@ from batch.pricing import PriceBasis, Prices
 from batch.reconcile import proof_due_at
 from batch.settings import Settings
 from batch.states import State
-from batch.views import Quote, StatusReport, campaign_name, cap_of, load_manifest, quote_of, status_of
+from batch.views import (
+    Quote,
+    StatusReport,
+    campaign_name,
+    cap_of,
+    ledgers_nearby,
+    load_manifest,
+    quote_of,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from batch.jobs import Attempt
@@ -145,6 +154,7 @@ def run(
     prices = Prices(settings)
     cap = cap_of(manifest, settings)
     is_first = not (settings.state / LEDGER_NAME).exists()
+    nearby = ledgers_nearby(manifest_path, settings)
     if is_first and settings.key is None and not settings.local:
         for _ in manifest.rows():  # its mistakes come first; without a key it would only leave an empty ledger behind
             pass
@@ -163,7 +173,7 @@ def run(
                 price_of = _price_of(ledger, campaign_id, wanted)
                 quote = quote_of(manifest, settings, wanted.planned, ledger, campaign_id, price_of=price_of)
                 retried = len(wanted.only or ())
-                notes = quote.notes if wanted.note is None else (*quote.notes, wanted.note)
+                notes = (*nearby, *quote.notes, *(() if wanted.note is None else (wanted.note,)))
                 quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases, notes=notes)
                 if wanted.planned.to_submit and not confirm(quote):
                     raise Declined

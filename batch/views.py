@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -54,6 +55,7 @@ __all__ = [
     "export",
     "gallery",
     "jobs",
+    "ledgers_nearby",
     "load_manifest",
     "plan",
     "quote_of",
@@ -221,6 +223,7 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
     from batch import pin
 
     manifest = load_manifest(manifest_path, settings)
+    nearby = ledgers_nearby(manifest_path, settings)
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     try:
         campaign_id = None if reader is None else _checked(reader, manifest, manifest_path)
@@ -234,11 +237,26 @@ def plan(manifest_path: Path, settings: Settings, *, requests: int = 0) -> Quote
             requests=tuple(_sample(row, settings) for row in found.first),
             duplicates=_duplicates(manifest, found),
             prices=prices.bases(found.planned.to_submit_by_endpoint),
-            notes=(*quote.notes, *pin.news(found.planned.to_submit_by_endpoint, settings)),
+            notes=(*nearby, *quote.notes, *pin.news(found.planned.to_submit_by_endpoint, settings)),
         )
     finally:
         if reader is not None:
             reader.close()
+
+
+def ledgers_nearby(manifest_path: Path, settings: Settings) -> tuple[str, ...]:
+    """Where a run would make a new ledger although one is where people look for it, beside the manifest or one folder
+    up: a word about each. Whoever has named a state folder wants that one."""
+    if settings.sources["state"] != "default" or (settings.state / LEDGER_NAME).exists():
+        return ()
+    inside = settings.state.relative_to(OPTIONS["state"].default)  # `local` in a rehearsal
+    folders = (manifest_path.parent / OPTIONS["state"].default, Path("..") / OPTIONS["state"].default)
+    found = {folder.resolve(): folder for folder in folders if (folder / inside / LEDGER_NAME).exists()}
+    return tuple(
+        f"A NEW LEDGER: it does not know what was paid for by the one in {folder / inside}, and pays for the same rows "
+        f"again; if that is yours, type this in the folder above it, or with --state {shlex.quote(str(folder))}"
+        for folder in found.values()
+    )
 
 
 def _checked(reader: LedgerReader, manifest: Manifest, path: Path) -> int | None:

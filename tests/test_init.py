@@ -49,7 +49,7 @@ def uncommented(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     head = text.partition("\n# The fields of ")[0]
     lines = [line.replace("# ", "", 1) if line.lstrip().startswith("# ") else line for line in head.splitlines()]
-    return "\n".join(["#" + line if line.startswith("  fal-batch") else line for line in lines[3:]])
+    return "\n".join(["#" + line if line.startswith("  fal-batch") else line for line in lines[5:]])
 
 
 def test_what_is_made_can_be_planned_and_rehearsed_at_once(call: Call, tmp_path: Path) -> None:
@@ -317,3 +317,41 @@ def test_the_example_picture_is_a_picture(call: Call, tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "images" / "example.jpg") as picture:
         assert picture.size == (960, 540)
         assert len(picture.getcolors(1 << 20) or []) > 100
+
+
+def test_the_file_says_the_commands_as_they_are_typed_where_it_was_made(call: Call, tmp_path: Path) -> None:
+    """From another folder they would make another ledger, and pay again."""
+    made = call("init", "late autumn")
+    text = (tmp_path / "late autumn" / "late autumn.yaml").read_text(encoding="utf-8")
+    said = [made.out.splitlines()[-1].removeprefix("then: ")]
+    said += [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   fal-batch")]
+    assert {line.partition("yaml'")[0] for line in said} == {
+        "fal-batch plan 'late autumn/late autumn.",
+        "fal-batch run 'late autumn/late autumn.",
+    }
+
+
+@pytest.mark.parametrize("flags", [(), ("--local",)])
+@pytest.mark.parametrize("other", ["campaign/state", "state"])
+def test_a_new_ledger_beside_another_is_told_before_anything_is_paid(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, flags: tuple[str, ...]
+) -> None:
+    """Typed inside the campaign's folder and then outside it, or the other way round."""
+    folder = tmp_path / "campaign"
+    folder.mkdir()
+    shutil.copy(IMAGES / "moon.jpg", folder)
+    (folder / "shots.csv").write_text("id,prompt,image_url,duration,resolution\na,x,moon.jpg,2,480p\n")
+    inside = tmp_path / other / "local" if flags else tmp_path / other
+    inside.mkdir(parents=True)
+    (inside / "ledger.db").touch()
+    manifest = "campaign/shots.csv"
+    if other == "state":
+        monkeypatch.chdir(folder)
+        manifest = "shots.csv"
+    told = call("plan", manifest, *flags).out
+    state = "../state" if other == "state" else other
+    assert "A NEW LEDGER" in told and f"--state {state}\n" in told
+    if flags:
+        assert "A NEW LEDGER" in call("run", manifest, *flags).err
+        assert "A NEW LEDGER" not in call("plan", manifest, *flags).out, "it is there now"
+    assert "A NEW LEDGER" not in call("plan", manifest, "--state", "mine", *flags).out

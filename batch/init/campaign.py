@@ -6,6 +6,7 @@ Every commented line is one that works when the mark before it is taken away.
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -25,13 +26,15 @@ _KEYS = (
 
 
 def campaign_text(endpoint: Endpoint, columns: Sequence[StartColumn], *, file: str, rows: str) -> str:
-    """The campaign file called `file` over the sheet `rows`."""
-    return "\n".join(_lines(endpoint, columns, file, rows)) + "\n"
+    """The campaign file over the sheet `rows`; `file` is its path from the folder that `init` was typed in."""
+    return "\n".join(_lines(endpoint, columns, shlex.quote(file), rows)) + "\n"
 
 
 def _lines(endpoint: Endpoint, columns: Sequence[StartColumn], file: str, rows: str) -> Iterator[str]:
     yield "# A campaign: the sheet of its rows, and what is common to all of them. What stands behind a # is a comment;"
     yield "# take the mark away in front of a line, and it counts."
+    yield "#"
+    yield "# Type these in the folder in which you made it, each time: what is paid for is remembered there."
     yield "#"
     for command, does in (
         (f"plan {file}", "checks every cell and says what a run would cost; pays nothing"),

@@ -134,7 +134,7 @@ def _write(
             named = f"{sheet.name}#{TITLE}"
         else:
             _create(sheet, _delimited(header, rows, "\t" if kind_of(sheet) == ".tsv" else ","))
-        text = campaign_text(endpoint, columns, file=campaign.name, rows=named)
+        text = campaign_text(endpoint, columns, file=campaign.as_posix(), rows=named)
         _create(campaign, text.encode())
         example = sheet.parent / EXAMPLE
         if draws and any(map(_needs_picture, columns)) and not example.exists():
