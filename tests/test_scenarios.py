@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -216,6 +217,16 @@ def test_the_history_delay_belongs_to_the_proof(world: World) -> None:
     ran = world.run(shot("a"), shot("b", 10, on("submit", lost_on_the_way)), **times)
     assert ran.table == all_fetched("a b")
     assert ran.sent_at["b"][1] - ran.sent_at["b"][0] >= 60 + 60 + 300
+
+
+def test_that_a_run_waits_for_a_proof_is_said_when_nothing_else_is_left(world: World) -> None:
+    """Not while the lost answer holds the next submit, which is minutes before anybody asks why nothing happens."""
+    lost = [shot(name, 10, on("submit", lost_on_the_way)) for name in "cde"]
+    ran = world.run(shot("a", 1), *lost, shot("b", 120), concurrency="1")
+    (said,) = [line for line in ran.said if "in doubt: " in line]
+    (left_s,) = re.findall(r"can say more in (\d+) s$", said)
+    assert 120 < ran.done_at["b"] - ran.sent_at["b"][0] < 180
+    assert abs(ran.sent_at["c"][0] + 630 - ran.done_at["b"] - int(left_s)) < 10, said
 
 
 def test_a_proof_that_is_far_off_is_left_to_the_next_run(world: World) -> None:

@@ -177,7 +177,7 @@ class Scheduler:
         """Ask about the attempts in doubt and those that were given up, once, or with `waits_for_proof` until every one
         is settled that time can settle; save what was paid for twice."""
         await self._doubts.reconcile(is_at_rest=True)
-        while self._options.waits_for_proof and (moment := self._next_answer()) is not None:
+        while self._options.waits_for_proof and (moment := self._next_answer(is_all_there_is=True)) is not None:
             await anyio.sleep(max(LOOK_AGAIN_S, moment - self._clock()))
             await self._doubts.reconcile(is_at_rest=True)
         await self._witnesses.follow()
@@ -276,7 +276,8 @@ class Scheduler:
         if self._gate.is_shut_out:
             return submit
         late = self._next_late_look(is_all_there_is=submit is None)
-        moments = [moment for moment in (submit, late, self._next_answer()) if moment is not None]
+        answer = self._next_answer(is_all_there_is=submit is None)
+        moments = [moment for moment in (submit, late, answer) if moment is not None]
         return min(moments, default=None)
 
     def _next_submit(self) -> float | None:
@@ -312,16 +313,19 @@ class Scheduler:
         end = self._late_since + LATE_PATIENCE_S
         return None if self._clock() >= end else min(due, end)
 
-    def _next_answer(self) -> float | None:
+    def _next_answer(self, *, is_all_there_is: bool) -> float | None:
+        """When something may be known of what is in doubt. It is said when the wait for it begins: said while submits
+        are only held, as they are after a lost answer, it would be no news at the end, when it is the answer to why
+        nothing happens."""
         answer = None if self._options.only_cancelling else self._doubts.next_answer()
         if answer is None:
             return None
         due_at, count = answer
-        if self._said_for is None or abs(due_at - self._said_for) >= SAID_APART_S:
+        if is_all_there_is and (self._said_for is None or abs(due_at - self._said_for) >= SAID_APART_S):
             self._said_for = due_at
             seconds = max(1, round(due_at - self._clock()))
             who = "fal's history" if self.deliveries.base is None else "a webhook or fal's history"
-            self._progress.say(f"{count} in doubt: {who} can say more in {seconds} s")
+            self._progress.say(f"waiting for {count} in doubt: {who} can say more in {seconds} s")
         return due_at + 1.0
 
     def _wake_up(self) -> None:
