@@ -175,6 +175,7 @@ def run(
                 retried = len(wanted.only or ())
                 notes = (*nearby, *quote.notes, *(() if wanted.note is None else (wanted.note,)))
                 quote = replace(quote, is_first=is_first, retried=retried, rest=wanted.rest, prices=bases, notes=notes)
+                quote = replace(quote, in_doubt=len(wanted.given_up))
                 if wanted.planned.to_submit and not confirm(quote):
                     raise Declined
         ending = None
@@ -440,7 +441,7 @@ def _why_nothing(ledger: Ledger, campaign_id: int, again: Again) -> str:
     kind = "in doubt" if again.in_doubt else "failed or cancelled"
     if again.row_ids:
         lines = ledger.jobs(campaign_id, row_ids=again.row_ids[:ROWS_TOLD_MAX])
-        told = "; ".join(f"{line.row_id} is {line.state.value.replace('_', ' ')}" for line in lines)
+        told = "; ".join(f"{line.stem} is {line.state.value.replace('_', ' ')}" for line in lines)
         return f"nothing to retry: no job meant by that is {kind} ({told})"
     causes = ", ".join(ledger.totals(campaign_id).failed_by_cause) or "none"
     return f"nothing to retry: no job {kind} has the cause {again.cause!r}; the causes of failures are: {causes}"

@@ -100,8 +100,8 @@ class Quote:
     counts under the cap already; `unit` is what the sheet's rows are (`row`, `picture`), `combinations` how many the
     matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has to say,
     and what fewer jobs fit under the cap for; `seconds` is None where no durations are known yet; `is_first` when there
-    was no ledger yet. A retry submits the `retried` jobs alone, and leaves the `rest`. `requests` and `duplicates` are
-    samples; `prices` says of each endpoint where its price comes from.
+    was no ledger yet. A retry submits the `retried` jobs alone, and leaves the `rest`; `in_doubt` of those retried may
+    be at fal already, and are then paid for twice. `requests` and `duplicates` are samples; `prices` says of each endpoint where its price comes from.
     """
 
     campaign: str
@@ -117,6 +117,7 @@ class Quote:
     unit: str
     combinations: int
     retried: int = 0
+    in_doubt: int = 0
     rest: int = 0
     requests: tuple[SampleRequest, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
@@ -375,8 +376,8 @@ def status_of(settings: Settings, reader: LedgerReader, campaign_id: int, name: 
         outputs=campaign_folder(settings.outputs, name),
         doubts=_doubts(settings, reader, campaign_id),
         failures=tuple(
-            f"{address} {row_id}: {cause}: {message}".rstrip(": ")
-            for address, row_id, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
+            f"{address} {stem}: {cause}: {message}".rstrip(": ")
+            for address, stem, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
         ),
         at_work=None,
     )
@@ -611,7 +612,7 @@ def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple
         placement = reader.placement(campaign_id, attempt.job_id)
         due = time.strftime("%Y-%m-%d %H:%M", time.localtime(proof_due_at(attempt, settings.history_delay)))
         reason = reader.message(attempt.job_id) or "its answer was not seen"
-        lines.append(f"{placement.address} {placement.row_id}: {reason}; can be settled from {due} on")
+        lines.append(f"{placement.address} {placement.stem}: {reason}; can be settled from {due} on")
     return tuple(lines)
 
 

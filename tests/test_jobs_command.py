@@ -269,3 +269,22 @@ def test_no_color_is_no_color(sheet: Path) -> None:
 
     assert "\\x1b[" in said(NO_COLOR="")
     assert said(NO_COLOR="1") == "'error:'"
+
+
+def test_a_take_has_one_name_in_every_list_and_retry_knows_it(call: Call, sheet: Path) -> None:
+    names = ("a-1", "a-2", "b-1", "b-2")
+
+    def work(ledger: Ledger) -> None:
+        takes = [make_row(n[0], position=p, take=int(n[2]), stem=n) for p, n in enumerate(names, start=1)]
+        ledger.plan(1, takes)
+        for state in (State.FAILED, State.FAILED, State.IN_DOUBT, State.IN_DOUBT):
+            bring_to(ledger, 1, state)
+
+    planned(sheet.parent, sheet, work)
+    told = call("status", str(sheet)).out
+    assert [name for name in names if f" {name}: " in told] == list(names)
+    assert [line.split()[2] for line in call("jobs", str(sheet)).out.splitlines()[1:]] == list(names)
+    again = call("retry", str(sheet), "b-1", "--dry-run")
+    assert (again.code, [line.split()[2] for line in again.out.splitlines()[1:]]) == (0, ["b-1"])
+    found = call("reconcile", str(sheet), key="id:secret").out
+    assert [line.split()[1] for line in found.splitlines()[1:3]] == ["a-2", "b-2"]

@@ -301,6 +301,14 @@ def test_a_retry_says_what_it_takes_and_what_it_leaves_alone() -> None:
     assert "  left alone   5  a retry submits nothing else; `fal-batch run` does them" in lines
 
 
+def test_what_may_be_paid_for_twice_is_asked_so() -> None:
+    quote = replace(QUOTE, retried=4, in_doubt=4)
+    told = "and PERHAPS PAY TWICE for what fal has taken already?"
+    assert question(quote) == f"Submit the 4 jobs in doubt again for up to $2.00, {told}"
+    assert question(replace(quote, submits=1)) == f"Submit the job in doubt again for up to $2.00, {told}"
+    assert "  retried      4  in doubt: what fal has taken already is paid for twice" in plan_lines(quote, SETTINGS)
+
+
 # --- one row ---
 
 

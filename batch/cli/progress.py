@@ -217,7 +217,7 @@ def _clock() -> str:
 
 def _step(line: JobLine, was: State, now: State) -> str:
     """One step of one job, the same words in the same order each time: a log to search."""
-    name = f"{_clock()} {line.address} {line.row_id} {was.value} -> {now.value}"
+    name = f"{_clock()} {line.address} {line.stem} {was.value} -> {now.value}"
     facts = [f"job={line.key}", f"attempt={line.attempts}"]
     if line.request_id:
         facts.append(f"request_id={line.request_id}")

@@ -101,6 +101,9 @@ def question(quote: Quote) -> str:
     price = f"up to {usd(quote.estimate_micros)}"
     if quote.planned.unpriced:
         price = "a price that is not known" if quote.planned.price_max_micros is None else f"{price} and more"
+    if quote.in_doubt:
+        jobs = "the job in doubt" if quote.submits == 1 else f"the {quote.submits:,} jobs in doubt"
+        return f"Submit {jobs} again for {price}, and PERHAPS PAY TWICE for what fal has taken already?"
     return f"Submit {count_of(quote.submits, 'job')} for {price}?"
 
 
@@ -130,7 +133,11 @@ def _counts(quote: Quote) -> Iterator[tuple[str, int, str]]:
     yield "new", planned.new, ""
     yield "changed", planned.changed, "their rows asked for something else before"
     if quote.retried:
-        yield "retried", quote.retried, ""
+        yield (
+            "retried",
+            quote.retried,
+            "in doubt: what fal has taken already is paid for twice" if quote.in_doubt else "",
+        )
     else:
         over = planned.to_submit - planned.new - planned.changed
         yield "left over", over, "from an earlier run that did not come to them"
@@ -295,10 +302,9 @@ def jobs_header() -> str:
 
 def job_line(line: JobLine) -> str:
     """One row of the table of `jobs`."""
-    id = line.row_id if line.stem == line.row_id else line.stem
     cost = "" if line.cost_micros is None else usd(line.cost_micros)
     cost = f"~{cost}" if line.cost_micros and line.cost_source != "fal" else cost
-    return f"{line.state.value:<10} {line.address:<20} {id:<20} {cost:>9}  {_detail(line)}".rstrip()
+    return f"{line.state.value:<10} {line.address:<20} {line.stem:<20} {cost:>9}  {_detail(line)}".rstrip()
 
 
 def _detail(line: JobLine) -> str:
@@ -371,7 +377,7 @@ def reconciled_lines(found: Reconciled) -> list[str]:
     lines = [f"{'row':<20} {'id':<20} {'submitted':<17} {'price':>9}  what fal's history says"]
     for one in found.judged:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.submitted_at))
-        name = f"{one.address:<20} {one.row_id:<20} {when:<17} {usd(one.price_micros):>9}"
+        name = f"{one.address:<20} {one.stem:<20} {when:<17} {usd(one.price_micros):>9}"
         lines.append(f"{name}  {_finding(one)}")
     if found.due_at is not None:
         due = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.due_at))

@@ -445,9 +445,9 @@ class LedgerReader:
         return os.path.relpath(manifest.resolve(), self.folder.resolve())
 
     def failures(self, campaign_id: int, limit: int) -> list[tuple[str, str, str, str]]:
-        """The first rows that failed: address, row id, cause, message."""
+        """The first rows that failed: address, stem, cause, message."""
         # CROSS JOIN: from the few that failed to their rows, not through all rows of the campaign.
-        query = f"""SELECT row.address, row.row_id, job.cause, job.message FROM job CROSS JOIN row
+        query = f"""SELECT row.address, row.stem, job.cause, job.message FROM job CROSS JOIN row
             ON row.job_id = job.id AND row.campaign_id = :campaign AND row.reading = :reading
             WHERE {ENDED} AND job.state = 'failed' ORDER BY row.position LIMIT :limit"""
         names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "limit": limit}
@@ -494,7 +494,7 @@ class LedgerReader:
 
     def judged(self, attempts: Sequence[Attempt]) -> list[Judged]:
         """What became of attempts that were in doubt or given up, in the order given; each under its row's name."""
-        query = """SELECT attempt.*, campaign.name, row.address, row.row_id, job.message AS job_message
+        query = """SELECT attempt.*, campaign.name, row.address, row.row_id, row.stem, job.message AS job_message
             FROM attempt JOIN job ON job.id = attempt.job_id JOIN campaign ON campaign.id = attempt.campaign_id
             JOIN row ON row.job_id = job.id AND row.campaign_id = attempt.campaign_id
             WHERE attempt.id = ? ORDER BY row.reading DESC, row.position LIMIT 1"""

@@ -235,7 +235,7 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """An attempt that was in doubt or given up, and what is known of it now.
+    """An attempt that was in doubt or given up, and what is known of it now. `stem` is what `jobs` calls its row.
 
     `finding` is `found`, `absent` (never taken, free of charge), `in_doubt`, or `given_up` (nothing known of it yet);
     `was_given_up` where its job has gone on without it: then `found` means paid twice. Times are seconds since 1970.
@@ -245,6 +245,7 @@ class Judged:
     campaign: str
     address: str
     row_id: str
+    stem: str
     number: int
     submitted_at: float
     price_micros: int | None
@@ -434,6 +435,7 @@ def judged_of(row: sqlite3.Row) -> Judged:
         campaign=row["name"],
         address=row["address"],
         row_id=row["row_id"],
+        stem=row["stem"],
         number=row["number"],
         submitted_at=row["submitting_at"],
         price_micros=row["price_micros"],
