@@ -1,14 +1,15 @@
-"""What files and folders are called, on every file system. Pure; imports nothing of the project, and nothing heavy:
-`status` asks it too."""
+"""What files and folders are called, on every file system. Pure but for the folder the user is in; imports nothing of
+the project, and nothing heavy: `status` asks it too."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["SHEET_SUFFIXES", "campaign_folder", "kind_of", "safe_stem", "stem_of"]
+__all__ = ["SHEET_SUFFIXES", "campaign_folder", "kind_of", "safe_stem", "stem_of", "typed_path"]
 
 SHEET_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 
@@ -52,6 +53,11 @@ def kind_of(path: Path) -> str:
 def stem_of(path: Path) -> str:
     """The name of a file without what says its kind: `shots` of `shots.csv.gz`."""
     return Path(path.stem).stem if kind_of(path) in SHEET_SUFFIXES and path.suffix.lower() == ".gz" else path.stem
+
+
+def typed_path(path: Path) -> Path:
+    """A path below the folder the user is in as it is seen from there."""
+    return Path(os.path.relpath(path)) if path.is_relative_to(Path.cwd()) else path
 
 
 def _safe_part(part: str) -> str:

@@ -31,7 +31,7 @@ from batch.ledger import (
     compare,
     open_reader,
 )
-from batch.places import SHEET_SUFFIXES, campaign_folder, kind_of, stem_of
+from batch.places import SHEET_SUFFIXES, campaign_folder, kind_of, stem_of, typed_path
 from batch.pricing import PriceBasis, Prices
 from batch.settings import OPTIONS, Settings
 from batch.states import State
@@ -101,7 +101,8 @@ class Quote:
     matrix makes of each; `carried` are the columns that are not sent; `notes` what the reading of the file has to say,
     and what fewer jobs fit under the cap for; `seconds` is None where no durations are known yet; `is_first` when there
     was no ledger yet. A retry submits the `retried` jobs alone, and leaves the `rest`; `in_doubt` of those retried may
-    be at fal already, and are then paid for twice. `requests` and `duplicates` are samples; `prices` says of each endpoint where its price comes from.
+    be at fal already, and are then paid for twice. `requests` and `duplicates` are samples; `prices` says of each
+    endpoint where its price comes from.
     """
 
     campaign: str
@@ -126,7 +127,8 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """Where one campaign stands. `at_work` names the process that holds the ledger, if one does."""
+    """Where one campaign stands. `outputs` is the folder of its files, `manifest` as a person types it; `at_work` names
+    the process that holds the ledger, if one does."""
 
     campaign: str
     totals: CampaignTotals
@@ -134,6 +136,7 @@ class StatusReport:
     doubts: tuple[str, ...]
     failures: tuple[str, ...]
     at_work: str | None
+    manifest: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,14 +376,29 @@ def status_of(settings: Settings, reader: LedgerReader, campaign_id: int, name: 
     return StatusReport(
         campaign=name,
         totals=reader.totals(campaign_id),
-        outputs=campaign_folder(settings.outputs, name),
+        outputs=_outputs_of(settings, reader, campaign_id, name),
         doubts=_doubts(settings, reader, campaign_id),
         failures=tuple(
             f"{address} {stem}: {cause}: {message}".rstrip(": ")
             for address, stem, cause, message in reader.failures(campaign_id, FAILURES_TOLD_MAX)
         ),
         at_work=None,
+        manifest=typed_path(reader.manifest_of(campaign_id)),
     )
+
+
+def _outputs_of(settings: Settings, reader: LedgerReader, campaign_id: int, name: str) -> Path:
+    """Where the campaign's files go by these settings; where nothing is there, and its files were saved elsewhere
+    before, that place."""
+    folder = campaign_folder(settings.outputs, name)
+    saved = None if folder.is_dir() else reader.newest_file(campaign_id)
+    if saved is None:
+        return folder
+    from batch.save import located
+
+    place = typed_path(Path(os.path.abspath(located(saved, settings.state))))
+    found = next((above for above in place.parents if above.name == folder.name), place.parent)
+    return found if found.is_dir() else folder
 
 
 def jobs(
@@ -585,7 +603,7 @@ def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:
 def _sample(row: Row, settings: Settings) -> SampleRequest:
     from batch import endpoints
 
-    files = {file.sha256: f"(upload of {_short(file.path)})" for file in row.job.files}
+    files = {file.sha256: f"(upload of {typed_path(file.path)})" for file in row.job.files}
     endpoint = endpoints.load(row.job.endpoint, pinned_dir=settings.pinned)
     left = {f.name: f.default for f in endpoint.fields if f.name not in row.job.input and f.default is not None}
     return SampleRequest(
@@ -596,11 +614,6 @@ def _sample(row: Row, settings: Settings) -> SampleRequest:
         defaults=left,
         price_micros=row.job.price_micros,
     )
-
-
-def _short(path: Path) -> str:
-    """A path below the folder the user is in as it is seen from there."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _doubts(settings: Settings, reader: LedgerReader, campaign_id: int) -> tuple[str, ...]:

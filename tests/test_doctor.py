@@ -305,7 +305,7 @@ def test_a_history_is_only_held_against_a_request_that_it_must_show(
         save(ledger, plan(ledger, 1))
     history = examine(settings_in(tmp_path))["history"]
     assert history.verdict is Verdict.NOTE
-    assert "no request of ours" in history.found
+    assert "no request of ours of the last 29 days has been over for 10 min" in history.found
 
 
 def test_a_history_without_our_own_request_is_trouble(tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_what_a_crash_left_is_told_with_what_goes_on(tmp_path: Path) -> None:
     assert found["at work"].verdict is Verdict.OK
     assert (found["in doubt"].verdict, found["not saved yet"].verdict) == (Verdict.NOTE, Verdict.NOTE)
     assert found["in doubt"].found.startswith("1 cut off in the submit")
-    assert "`fal-batch run MANIFEST`" in (found["not saved yet"].advice or "")
+    assert "`fal-batch run shots.csv`" in (found["not saved yet"].advice or "")
 
 
 def test_a_late_witness_is_paid_for_and_not_saved_either(tmp_path: Path) -> None:

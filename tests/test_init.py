@@ -355,3 +355,15 @@ def test_a_new_ledger_beside_another_is_told_before_anything_is_paid(
         assert "A NEW LEDGER" in call("run", manifest, *flags).err
         assert "A NEW LEDGER" not in call("plan", manifest, *flags).out, "it is there now"
     assert "A NEW LEDGER" not in call("plan", manifest, "--state", "mine", *flags).out
+
+
+def test_status_names_the_folder_where_the_files_are(call: Call, tmp_path: Path) -> None:
+    """Not an empty one, because other outputs were named when nothing was left to do."""
+    shutil.copy(IMAGES / "moon.jpg", tmp_path)
+    (tmp_path / "shots.csv").write_text("id,prompt,image_url,duration,resolution\na,x,moon.jpg,2,480p\n")
+    assert call("run", "shots.csv", "--local", "--outputs", "first", "-q").code == 0
+    told = call("run", "shots.csv", "--local", "--outputs", "other").err
+    assert "  files: first/shots\n" in told
+    assert "  files: first/shots\n" in call("status", "--local").out
+    (tmp_path / "other" / "shots").mkdir(parents=True)
+    assert "  files: other/shots\n" in call("status", "--local", "--outputs", "other").out

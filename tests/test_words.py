@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch.cli.progress import Bar, Hourly, Quiet, progress_for
-from batch.cli.words import count_of, duration, end_lines, job_line, plan_lines, question
+from batch.cli.words import count_of, duration, end_lines, job_line, plan_lines, question, status_lines
 from batch.ledger import CampaignTotals, JobLine, Planned, Superseded
 from batch.run import RunReport
 from batch.scheduler import Ending, Stop, StopKind
@@ -91,6 +91,32 @@ def ended(stop: Stop | None, code: int, totals: CampaignTotals = TOTALS) -> RunR
     )
     ending = Ending(stop=stop, submitted=4, without_file=0, notes=())
     return RunReport(status=status, planned=PLANNED, ending=ending, exit_code=code)
+
+
+# --- where it stands ---
+
+
+@pytest.mark.parametrize(
+    ("manifest", "flags", "is_rehearsal", "command"),
+    [
+        ("shots.csv", {}, False, "fal-batch jobs shots.csv --only failed"),
+        (
+            "my shots.csv",
+            {"state": "st"},
+            True,
+            "fal-batch jobs 'my shots.csv' --state st --local --campaign shots --only failed",
+        ),
+        ("in/autumn.yaml", {}, False, "fal-batch jobs in/autumn.yaml --campaign shots --only failed"),
+        (None, {}, False, "fal-batch jobs MANIFEST --only failed"),
+    ],
+)
+def test_where_the_other_failures_are_is_said_as_it_is_typed(
+    manifest: str | None, flags: dict[str, str], is_rehearsal: bool, command: str
+) -> None:
+    report = ended(None, 3, replace(TOTALS, failed=9, failed_by_cause={"content_policy": 9})).status
+    report = replace(report, manifest=None if manifest is None else Path(manifest))
+    told = status_lines(report, is_rehearsal=is_rehearsal, flags=flags)
+    assert f"    … and 9 more (`{command}`)" in told
 
 
 # --- a plan ---

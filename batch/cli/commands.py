@@ -155,10 +155,10 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
     while watch:
         if sys.stdout.isatty() and not settings.json:
             click.clear()
-        _status(manifest, settings)
+        _status(manifest, settings, flags)
         sys.stdout.flush()
         time.sleep(WATCH_S)
-    return _status(manifest, settings)
+    return _status(manifest, settings, flags)
 
 
 @cli.command("jobs", short_help="List every row with its job, cost and file or cause.")
@@ -576,7 +576,7 @@ def _export_dataset(
     return 0
 
 
-def _status(manifest: Path | None, settings: Settings) -> int:
+def _status(manifest: Path | None, settings: Settings, flags: Mapping[str, Any]) -> int:
     from batch import views
     from batch.cli import documents, words
 
@@ -587,7 +587,7 @@ def _status(manifest: Path | None, settings: Settings) -> int:
     if not reports:
         _say(f"nothing has been run yet in {settings.state}{views.rehearsal_hint(settings)}")
     for report in reports:
-        _print(words.status_lines(report, is_rehearsal=settings.local))
+        _print(words.status_lines(report, is_rehearsal=settings.local, flags=flags))
     return 0
 
 

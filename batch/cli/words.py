@@ -14,6 +14,7 @@ from batch.cli.options import typed
 from batch.doctor import Finding, Verdict
 from batch.errors import ISSUES_PRINTED_MAX, ManifestError
 from batch.ledger import CampaignTotals, JobLine, Judged
+from batch.places import SHEET_SUFFIXES, kind_of, stem_of
 from batch.pricing import PriceBasis
 from batch.run import CallOff, Reconciled, RunReport
 from batch.settings import Settings
@@ -231,8 +232,8 @@ def summary(name: str, totals: CampaignTotals) -> str:
     return f"{name}: {count_of(totals.rows, 'row')}, {totals.fetched:,} saved{counts}"
 
 
-def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
-    """Where one campaign stands."""
+def status_lines(report: StatusReport, *, is_rehearsal: bool, flags: Mapping[str, Any] | None = None) -> list[str]:
+    """Where one campaign stands. `flags` are those that were typed."""
     totals = report.totals
     lines = [summary(report.campaign, totals)]
     if report.at_work is not None:
@@ -240,9 +241,8 @@ def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
     lines += [f"  failed: {count:,} {cause}" for cause, count in totals.failed_by_cause.items()]
     lines += [f"    {line}" for line in report.failures]
     if totals.failed > len(report.failures):
-        lines.append(
-            f"    … and {totals.failed - len(report.failures):,} more (`fal-batch jobs MANIFEST --only failed`)"
-        )
+        all_of_them = _about("jobs", report, is_rehearsal=is_rehearsal, flags=flags)
+        lines.append(f"    … and {totals.failed - len(report.failures):,} more (`{all_of_them} --only failed`)")
     lines += [f"  waiting to be tried again: {n:,} {cause}" for cause, n in totals.waiting_by_cause.items()]
     lines += [f"  paid, fetch later: {n:,} {cause}" for cause, n in totals.paid_fetch_later_by_cause.items()]
     lines += [f"  in doubt: {line}" for line in report.doubts[:ISSUES_PRINTED_MAX]]
@@ -252,6 +252,15 @@ def status_lines(report: StatusReport, *, is_rehearsal: bool) -> list[str]:
         open_, doubts = totals.superseded_open, totals.superseded_in_doubt
         lines.append(f"  no row wants them any more: {open_:,} accepted and followed, {doubts:,} in doubt")
     return [*lines, _spent(totals, is_rehearsal=is_rehearsal), f"  files: {report.outputs}"]
+
+
+def _about(verb: str, report: StatusReport, *, is_rehearsal: bool, flags: Mapping[str, Any] | None) -> str:
+    """A command about the campaign in the same ledger, as it can be typed."""
+    if report.manifest is None:
+        return f"fal-batch {verb} MANIFEST"
+    is_known_by_path = kind_of(report.manifest) in SHEET_SUFFIXES and stem_of(report.manifest) == report.campaign
+    named = {"campaign": None if is_known_by_path else report.campaign, "local": "yes" if is_rehearsal else None}
+    return _same(verb, report.manifest, {**(flags or {}), **named})
 
 
 def _spent(totals: CampaignTotals, *, is_rehearsal: bool) -> str:
@@ -331,7 +340,7 @@ def end_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, is
         lines.append(f"stopped: {report.ending.stop.message}")
     if report.ending is not None:
         lines += report.ending.notes
-    lines += status_lines(report.status, is_rehearsal=is_rehearsal)
+    lines += status_lines(report.status, is_rehearsal=is_rehearsal, flags=flags)
     return lines + _next_lines(report, manifest, flags, is_rehearsal=is_rehearsal)
 
 

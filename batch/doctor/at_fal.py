@@ -184,7 +184,9 @@ async def _history(settings: Settings, world: World, ledger: Ledger, probe: Prob
     try:
         if control is None:
             await probe.past_requests(_endpoint(settings), start=now - 60.0, end=now)
-            return note("can be asked; there is no request of ours of the last 29 days to look for in it")
+            delay = _seconds(settings.history_delay)
+            why = f"no request of ours of the last 29 days has been over for {delay}, after which it must show"
+            return note(f"can be asked, and was not put to the test: {why}")
         sent_at = control.submitted_at + (control.clock_offset_s or 0.0)
         found = await probe.past_requests(
             control.endpoint, start=sent_at - 3600.0, end=sent_at + 3600.0, request_id=control.request_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from batch.doctor.findings import Check, Said, World, note, ok, trouble
 from batch.errors import Blocked
 from batch.ledger import LEDGER_NAME, at_work
 from batch.ledger.check import LedgerCheck, open_check
+from batch.places import SHEET_SUFFIXES, kind_of, stem_of, typed_path
 from batch.reconcile import HISTORY_KEPT_S, proof_due_at
-from batch.settings import Settings
+from batch.settings import OPTIONS, Settings
 from batch.states import State
 
 __all__ = ["Ledger", "checks"]
@@ -70,8 +72,8 @@ def checks(settings: Settings, world: World, ledger: Ledger) -> list[Check]:
         question("ledger rules", _rules),
         blocking("at work", partial(_at_work, settings.state)),
         question("in doubt", partial(_doubts, settings, world)),
-        question("not saved yet", partial(_unfetched, settings.state)),
-        question("saved files", partial(_files, settings.state)),
+        question("not saved yet", partial(_unfetched, settings)),
+        question("saved files", partial(_files, settings)),
     ]
 
 
@@ -128,7 +130,7 @@ def _doubts(settings: Settings, world: World, ledger: LedgerCheck) -> Said:
     left = f"{cut_off:,} cut off in the submit, in doubt from the next run on" if cut_off else ""
     attempts = [attempt for attempt, _ in ledger.in_doubt()]
     if not attempts:
-        return note(left, "`fal-batch run MANIFEST` looks for them") if left else ok("nothing is in doubt")
+        return note(left, f"`{_typed('run', settings, ledger)}` looks for them") if left else ok("nothing is in doubt")
     old = sum(now - attempt.submitting_at > HISTORY_KEPT_S for attempt in attempts)
     due = sorted(proof_due_at(attempt, settings.history_delay) for attempt in attempts)
     ready = sum(at <= now for at in due)
@@ -138,24 +140,26 @@ def _doubts(settings: Settings, world: World, ledger: LedgerCheck) -> Said:
         parts.append(f"{len(due) - ready:,} later, the last from {until} on")
     if old:
         parts.append(f"{old:,} older than the 29 days that fal's history tells of")
-    advice = "`fal-batch run MANIFEST` or `reconcile` asks fal's history; `retry --in-doubt` may pay for them twice"
+    go_on = _typed("run", settings, ledger)
+    advice = f"`{go_on}` or `reconcile` asks fal's history; `retry --in-doubt` may pay for them twice"
     return note(", ".join(part for part in (*parts, left) if part), advice)
 
 
-def _unfetched(state: Path, ledger: LedgerCheck) -> Said:
+def _unfetched(settings: Settings, ledger: LedgerCheck) -> Said:
     count = ledger.unfetched()
     if not count:
         return ok("nothing that fal has completed is left to save")
     found = f"paid for and not saved yet: {count:,}"
-    if at_work(state):
+    if at_work(settings.state):
         return ok(f"{found}; a run is at it")
-    return note(found, "`fal-batch run MANIFEST` saves them; fal does not keep results for ever")
+    advice = f"`{_typed('run', settings, ledger)}` saves them; fal does not keep results for ever"
+    return note(found, advice)
 
 
 # --- saved files ---
 
 
-def _files(state: Path, ledger: LedgerCheck) -> Said:
+def _files(settings: Settings, ledger: LedgerCheck) -> Said:
     """Whether the newest of them are there as they were saved: all of those by size, the first of them by hash."""
     from batch import fetch
     from batch.save import located
@@ -163,7 +167,7 @@ def _files(state: Path, ledger: LedgerCheck) -> Said:
     count, newest = ledger.saved_count(), ledger.saved_files(FILES_MAX)
     missing, changed, read = [], [], 0
     for file in newest:
-        path = located(file.path, state)
+        path = located(file.path, settings.state)
         if not path.is_file():
             missing.append(file.path)
             continue
@@ -175,18 +179,34 @@ def _files(state: Path, ledger: LedgerCheck) -> Said:
             if fetch.sha256_of(path) != file.sha256:
                 changed.append(f"{file.path} has other bytes")
     which = f"all {count:,}" if count == len(newest) else f"the newest {len(newest):,} of {count:,}"
-    return _files_told(which, missing, changed) if count else ok("none yet")
+    urls = f"`{_typed('jobs', settings, ledger)} --json` has the `urls` where fal keeps a file for a while"
+    return _files_told(which, missing, changed, urls) if count else ok("none yet")
 
 
-def _files_told(which: str, missing: list[str], changed: list[str]) -> Said:
+def _files_told(which: str, missing: list[str], changed: list[str], urls: str) -> Said:
     absent = f"not where they were saved: {len(missing):,} ({_first(missing)})" if missing else ""
-    urls = "`fal-batch jobs MANIFEST --json` has the `urls` where fal keeps a file for a while"
     if changed:
         found = f"looked at {which}: not as they were saved: {len(changed):,} ({_first(changed)})"
         return trouble(f"{found}; {absent}" if absent else found, f"they are not paid for again by themselves; {urls}")
     if absent:
         return note(f"looked at {which}: {absent}", f"well if you moved them; else {urls}")
     return ok(f"looked at {which}: as they were saved")
+
+
+def _typed(verb: str, settings: Settings, ledger: LedgerCheck) -> str:
+    """A command about the ledger's campaign as it is typed; where there are several, its manifest is left open."""
+    words = ["fal-batch", verb]
+    names = ledger.campaigns()
+    number = ledger.campaign_id(names[0]) if len(names) == 1 else None
+    manifest = None if number is None else typed_path(ledger.manifest_of(number))
+    words.append("MANIFEST" if manifest is None else str(manifest))
+    if settings.sources["state"] == OPTIONS["state"].flag:
+        words += [OPTIONS["state"].flag, str(settings.state.parent if settings.local else settings.state)]
+    if settings.local:
+        words.append(OPTIONS["local"].flag)
+    if manifest is not None and not (kind_of(manifest) in SHEET_SUFFIXES and stem_of(manifest) == names[0]):
+        words += [OPTIONS["campaign"].flag, names[0]]
+    return shlex.join(words)
 
 
 def _first(things: list[str]) -> str:

@@ -444,6 +444,18 @@ class LedgerReader:
         """How the ledger writes a manifest's path: relative to its own folder, so that both can move together."""
         return os.path.relpath(manifest.resolve(), self.folder.resolve())
 
+    def manifest_of(self, campaign_id: int) -> Path:
+        """Where the campaign's manifest was at its newest reading, whole."""
+        found = self._db.execute("SELECT manifest FROM campaign WHERE id = ?", (campaign_id,)).fetchone()
+        return Path(os.path.normpath(self.folder.resolve() / found["manifest"]))
+
+    def newest_file(self, campaign_id: int) -> str | None:
+        """The file of the campaign that was saved last, as the ledger writes its path; None where none is."""
+        query = """SELECT artifact.path FROM artifact JOIN row ON row.id = artifact.row_id
+            WHERE row.campaign_id = ? AND artifact.saved_at IS NOT NULL ORDER BY artifact.id DESC LIMIT 1"""
+        found = self._db.execute(query, (campaign_id,)).fetchone()
+        return None if found is None else str(found["path"])
+
     def failures(self, campaign_id: int, limit: int) -> list[tuple[str, str, str, str]]:
         """The first rows that failed: address, stem, cause, message."""
         # CROSS JOIN: from the few that failed to their rows, not through all rows of the campaign.
