@@ -2,7 +2,8 @@
 
     FalBatchError
     ├── InputError          fix your input; nothing was submitted                       exit 2
-    │   └── ManifestError   the same, with every bad cell of a sheet
+    │   ├── ManifestError   the same, with every bad cell of a sheet
+    │   └── MissingPackage  an optional package is to be installed first
     ├── CallFailed          a call to fal gave no answer to go on with; its `action` says what next
     ├── DownloadFailed      a file could not be saved whole; `is_gone` when asking again is useless
     ├── Blocked             the run cannot go on now, the work is safe                   exit 4
@@ -32,6 +33,7 @@ __all__ = [
     "LedgerBusy",
     "LedgerFault",
     "ManifestError",
+    "MissingPackage",
 ]
 
 ISSUES_PRINTED_MAX = 20  # the first twenty tell what kind of mistake it is; `--json` gives all
@@ -74,6 +76,13 @@ class Issue:
     def __str__(self) -> str:
         where = f"{self.address} {self.column}".rstrip()
         return f"{where}: {self.message}"
+
+
+class MissingPackage(InputError):
+    """What was asked for needs an optional package: which, how to get it anywhere, and the way without it."""
+
+    def __init__(self, what: str, package: str, instead: str = "") -> None:
+        super().__init__(f"{what} {package}: pip install {package}{f', or {instead}' if instead else ''}")
 
 
 class ManifestError(InputError):

@@ -309,7 +309,8 @@ def test_without_openpyxl_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     told = call("init", "winter", "--xlsx")
-    assert (told.code, "pip install 'fal-batch[sheets]'" in told.err) == (2, True)
+    assert (told.code, "needs openpyxl: pip install openpyxl, or leave out --xlsx\n" in told.err) == (2, True)
+    assert not (tmp_path / "winter").exists()
 
 
 def test_the_example_picture_is_a_picture(call: Call, tmp_path: Path) -> None:

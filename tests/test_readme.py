@@ -36,13 +36,13 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the README's own sheet and campaign, and pictures of those names."""
+    """A folder with the README's own sheet and campaign, and the pictures as it says how to come by them."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
-    for name, picture in (("cat", "chelsea"), ("pier", "rocket")):
-        shutil.copy(IMAGES / f"{picture}.jpg", tmp_path / "images" / f"{name}.jpg")
+    shutil.copytree(IMAGES, tmp_path / "manifests" / "images")
+    assert "`cp -r manifests/images .`" in TEXT
+    shutil.copytree(tmp_path / "manifests" / "images", tmp_path / "images")
     (tmp_path / "shots.csv").write_text(blocks("csv")[0], encoding="utf-8")
-    (tmp_path / "pier.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    (tmp_path / "launch.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     return tmp_path
 
 
@@ -57,6 +57,12 @@ def test_every_example_can_be_typed_in_order_and_ends_as_it_says(campaign: Path,
         assert call(*words).code == (int(told[1]) if told else 0), command
     assert verbs == set(cli.commands) - {"serve"}, "serve goes on until Ctrl-C; the tests of the local queue use it"
     assert len(list((campaign / "state" / "local" / "outputs" / "shots").glob("*.mp4"))) == 2
+
+
+def test_the_first_steps_can_be_typed_one_after_the_other(campaign: Path, call: Call) -> None:
+    block = next(block for block in blocks("") if "fal-batch init" in block)
+    lines = [line.partition("  #")[0] for line in block.splitlines()]
+    assert [call(*shlex.split(line)[1:]).code for line in lines] == [0] * 3
 
 
 def test_the_ledger_has_the_tables_and_answers_the_questions_that_are_shown(campaign: Path, call: Call) -> None:
@@ -94,15 +100,15 @@ def test_the_first_commands_do_what_they_say(campaign: Path, words: list[str]) -
 
 
 def test_the_campaign_that_is_shown_is_a_good_one(campaign: Path) -> None:
-    result = CliRunner().invoke(cli, ["plan", "pier.yaml"], standalone_mode=False)
+    result = CliRunner().invoke(cli, ["plan", "launch.yaml"], standalone_mode=False)
     assert result.exception is None
-    assert "pier: 2 rows x 2 takes = 4 rows, 4 jobs, 4 to submit" in result.output
+    assert "launch: 2 rows x 2 takes = 4 rows, 4 jobs, 4 to submit" in result.output
 
 
 def test_the_mistakes_that_are_shown_are_told_so(campaign: Path) -> None:
     (shown,) = [block for block in blocks("") if "mistakes; nothing was submitted" in block]
     sheet = "id,prompt,image_url,duration,resolutoin,camera_fixed\n"
-    sheet += "a,a cat,images/cat.jpg,13,,\nb,a pier,images/pier.jpg,5,,maybe\n"
+    sheet += "a,a cat,images/chelsea.jpg,13,,\nb,a rocket,images/rocket.jpg,5,,maybe\n"
     (campaign / "shots.csv").write_text(sheet, encoding="utf-8")
     result = CliRunner().invoke(cli, ["plan", "shots.csv"], standalone_mode=False)
     assert shown.splitlines()[:3] == str(result.exception).splitlines()

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batch.errors import InputError
+from batch.errors import MissingPackage
 from batch.export.result import Kind, Layout, Line, is_ours, kind_of
 
 __all__ = ["parquet_module", "write_parquet"]
@@ -22,7 +22,7 @@ def parquet_module(out: Path) -> Any:
     try:
         from pyarrow import parquet
     except ImportError as exc:
-        raise InputError(f"{out}: Parquet needs pyarrow: pip install 'fal-batch[sheets]'") from exc
+        raise MissingPackage(f"{out}: Parquet needs", "pyarrow") from exc
     return parquet
 
 

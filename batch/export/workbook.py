@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from batch.errors import InputError
+from batch.errors import MissingPackage
 from batch.export.cells import (
     DATE_FORMAT,
     LINK_COLOR,
@@ -37,7 +37,7 @@ def write_workbook(lines: Iterable[Line], layout: Layout, part: Path, out: Path)
     try:
         import openpyxl
     except ImportError as exc:
-        raise InputError(f"{out}: Excel workbooks need openpyxl: pip install 'fal-batch[sheets]'") from exc
+        raise MissingPackage(f"{out}: Excel workbooks need", "openpyxl") from exc
     from openpyxl.utils import get_column_letter
 
     header = layout.header

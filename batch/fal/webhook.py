@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch.errors import InputError
+from batch.errors import MissingPackage
 from batch.fal.protocol import parsed_json, parsed_request_id
 from batch.jobs import Attempt
 
@@ -197,11 +197,9 @@ def without_secrets(text: str) -> str:
 
 
 def need_cryptography() -> None:
-    """InputError, naming the extra, where the package that checks signatures is missing."""
+    """InputError, naming the package, where the one that checks signatures is missing."""
     if importlib.util.find_spec("cryptography") is None:
-        raise InputError(
-            "webhooks need the cryptography package, which checks fal's signatures: pip install 'fal-batch[webhooks]'"
-        )
+        raise MissingPackage("webhooks need what checks fal's signatures,", "cryptography")
 
 
 def _secret(ledger_secret: str, attempt_id: int, job_key: str) -> str:

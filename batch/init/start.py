@@ -125,6 +125,10 @@ def _write(
 ) -> None:
     header = ["id", *(column.name for column in columns)]
     named = sheet.name
+    if kind_of(sheet) == ".xlsx":
+        from batch.init.workbook import check_workbook
+
+        check_workbook(sheet, len(rows))
     try:
         sheet.parent.mkdir(parents=True, exist_ok=True)
         if kind_of(sheet) == ".xlsx":

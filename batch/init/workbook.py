@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from batch.endpoints import Endpoint, Field, free_types
-from batch.errors import InputError
+from batch.errors import InputError, MissingPackage
 from batch.init.columns import StartColumn
 from batch.manifest.sheets import ROWS_MAX
 
-__all__ = ["TITLE", "write_workbook"]
+__all__ = ["TITLE", "check_workbook", "write_workbook"]
 
 TITLE = "Shots"
 FIELDS_TITLE, LISTS_TITLE = "Fields", "Lists"
@@ -35,16 +35,9 @@ TEXT_WIDTH, FILE_WIDTH, ID_WIDTH, WIDTH_MIN = 60, 34, 18, 12
 def write_workbook(
     path: Path, endpoint: Endpoint, columns: Sequence[StartColumn], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Write the workbook. FileExistsError when there is one; InputError when openpyxl is missing or the rows are too
-    many for a sheet."""
-    try:
-        from openpyxl import Workbook
-    except ImportError as exc:
-        raise InputError(
-            f"{path}: writing Excel workbooks needs openpyxl: pip install 'fal-batch[sheets]', or leave out --xlsx"
-        ) from exc
-    if len(rows) >= ROWS_MAX:
-        raise InputError(f"{path}: a sheet of Excel has {ROWS_MAX:,} rows at the most; leave out --xlsx for a CSV")
+    """Write the workbook, which `check_workbook` has allowed. FileExistsError when there is one."""
+    from openpyxl import Workbook
+
     book = Workbook()
     shots, fields, lists = book.active, book.create_sheet(FIELDS_TITLE), book.create_sheet(LISTS_TITLE)
     shots.title, lists.sheet_state = TITLE, "hidden"
@@ -59,6 +52,16 @@ def write_workbook(
         book.remove(lists)
     with path.open("xb") as file:
         book.save(file)
+
+
+def check_workbook(path: Path, rows: int) -> None:
+    """InputError when openpyxl is missing or the rows are too many for a sheet: before anything is made."""
+    try:
+        import openpyxl  # noqa: F401 - whether it is there
+    except ImportError as exc:
+        raise MissingPackage(f"{path}: writing Excel workbooks needs", "openpyxl", "leave out --xlsx") from exc
+    if rows >= ROWS_MAX:
+        raise InputError(f"{path}: a sheet of Excel has {ROWS_MAX:,} rows at the most; leave out --xlsx for a CSV")
 
 
 def _header(sheet: Any, columns: Sequence[StartColumn]) -> None:

@@ -65,7 +65,7 @@ def too_many(retry_after_s: float | None) -> Response:
 def cannot_sign() -> Response:
     """A webhook is asked for and the package that signs it is not installed: better said than sent unsigned."""
     words = "The local queue signs webhooks with the package cryptography, which is missing: "
-    return reply({"detail": words + "pip install 'fal-batch[webhooks]'"}, 501)
+    return reply({"detail": words + "pip install cryptography"}, 501)
 
 
 def no_key(app: str) -> Response:

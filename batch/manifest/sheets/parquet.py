@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch.errors import InputError
+from batch.errors import InputError, MissingPackage
 from batch.manifest.report import Report
 from batch.manifest.sheets.record import Record, column_name, is_blank, moment_text
 
@@ -96,9 +96,8 @@ def _opened(path: Path) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as exc:
-        raise InputError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'fal-batch[sheets]', or save the sheet as CSV UTF-8"
-        ) from exc
+        what = f"{path}: reading Parquet needs"
+        raise MissingPackage(what, "pyarrow", "save the sheet as CSV UTF-8") from exc
     try:
         with parquet.ParquetFile(path) as file:
             yield file

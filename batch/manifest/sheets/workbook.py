@@ -23,7 +23,7 @@ from xml.etree.ElementTree import ParseError
 from xml.parsers.expat import ExpatError
 
 from batch.endpoints import shown
-from batch.errors import InputError
+from batch.errors import InputError, MissingPackage
 from batch.manifest.report import Report
 from batch.manifest.sheets.marks import Marks, marks_of
 from batch.manifest.sheets.record import LOCK_PREFIX, TOP_ROWS, Record, check_unnamed, column_name, moment_text
@@ -209,10 +209,8 @@ def _loaded(path: Path) -> Iterator[Any]:
     try:
         import openpyxl
     except ImportError as exc:
-        raise InputError(
-            f"{path}: reading Excel workbooks needs openpyxl: pip install 'fal-batch[sheets]', "
-            "or save the sheet as CSV UTF-8"
-        ) from exc
+        what = f"{path}: reading Excel workbooks needs"
+        raise MissingPackage(what, "openpyxl", "save the sheet as CSV UTF-8") from exc
     book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     try:
         yield book
