@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from batch import endpoints
 from batch.endpoints import Endpoint, Unit, UnitPrice
-from batch.errors import CallFailed, FalBatchError
+from batch.errors import Action, CallFailed, FalBatchError
 from batch.jobs import Row
 from batch.settings import Settings, is_loopback
 from batch.states import State
@@ -183,7 +184,7 @@ class Prices:
         except TimeoutError:
             self._silence = f"fal's price list gave no answer within {ASKED_S:.0f} s"
         except FalBatchError as exc:
-            self._silence = f"fal's price list could not be asked: {exc}"
+            self._silence = f"fal's price list could not be asked: {_in_short(exc, self._settings.api_url)}"
         finally:
             self._left_s -= time.monotonic() - begun
         return []
@@ -218,6 +219,14 @@ class Prices:
             else:
                 self._listed.pop(one.endpoint, None)
                 self._unusable[one.endpoint] = problem or "fal's price list has several prices of it"
+
+
+def _in_short(exc: FalBatchError, url: str) -> str:
+    """Without a network every layer has its word, and none says more than the host that did not answer; `doctor` has
+    all of them."""
+    if isinstance(exc, CallFailed) and exc.status_code is None and exc.action in {Action.REPEAT, Action.RESUBMIT}:
+        return f"no answer from {urllib.parse.urlsplit(url).hostname}"
+    return str(exc)
 
 
 async def _one_by_one(probe: Probe, endpoint_ids: list[str]) -> list[ListedPrice]:

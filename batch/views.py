@@ -51,6 +51,7 @@ __all__ = [
     "StatusReport",
     "campaign_name",
     "cap_of",
+    "causes",
     "dataset",
     "export",
     "gallery",
@@ -426,6 +427,18 @@ def jobs(
         found = reader.jobs(campaign_id, states=states, causes=causes, row_ids=row_ids, superseded=superseded)
         for line in found:
             yield replace(line, paths=tuple(str(located(path, settings.state)) for path in line.paths))
+    finally:
+        reader.close()
+
+
+def causes(manifest_path: Path, settings: Settings) -> tuple[str, ...]:
+    """The causes that jobs of the campaign have now."""
+    reader = open_reader(settings.state)
+    campaign_id = None if reader is None else reader.campaign_id(campaign_name(manifest_path, settings))
+    if reader is None:
+        return ()
+    try:
+        return () if campaign_id is None else reader.causes(campaign_id)
     finally:
         reader.close()
 

@@ -54,6 +54,9 @@ def test_jobs_lists_every_row_in_the_sheets_order_with_what_became_of_it(call: C
         (("--only", "failed", "--only", "planned"), ["a", "c"]),
         (("--cause", "reset"), ["b"]),
         (("--cause", "nothing"), []),
+        (("--only", "not started"), ["c"]),
+        (("--only", "in-doubt", "--only", "Not_Started"), ["b", "c"]),
+        (("--only", "saved"), []),
         (("c", "a"), ["a", "c"]),
         (("--only", "planned", "a"), []),
         (("--superseded",), []),
@@ -248,7 +251,7 @@ def test_commands_options_and_choices_are_completed(sheet: Path) -> None:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
-    assert completed("fal-batch re") == ["reconcile", "retry"]
+    assert completed("fal-batch re") == ["retry", "reconcile"]
     assert "--max-cost" in completed("fal-batch run --max")
     assert completed("fal-batch jobs x.csv --only fe") == ["fetched"]
 
@@ -288,3 +291,44 @@ def test_a_take_has_one_name_in_every_list_and_retry_knows_it(call: Call, sheet:
     assert (again.code, [line.split()[2] for line in again.out.splitlines()[1:]]) == (0, ["b-1"])
     found = call("reconcile", str(sheet), key="id:secret").out
     assert [line.split()[1] for line in found.splitlines()[1:3]] == ["a-2", "b-2"]
+
+
+@pytest.mark.parametrize(
+    ("word", "rows"), [("saved", "c"), ("paid, fetch later", "ab"), ("in flight", "d"), ("submitted", "bd")]
+)
+def test_only_takes_the_words_that_status_counts_by(call: Call, sheet: Path, word: str, rows: str) -> None:
+    """A job that fal calls complete is paid for, wherever we stand with it."""
+
+    def work(ledger: Ledger) -> None:
+        ledger.plan(1, [make_row(name, position=n) for n, name in enumerate("abcd", start=1)])
+        for state in (State.COMPLETED, State.SUBMITTED, State.FETCHED, State.SUBMITTED):
+            bring_to(ledger, 1, state)
+        ledger.seen(2, "COMPLETED")
+
+    planned(sheet.parent, sheet, work)
+    assert "1 saved, 2 paid, fetch later, 1 in flight" in call("status", str(sheet)).out
+    found = json.loads(call("jobs", str(sheet), "--json", "--only", word).out)
+    assert "".join(job["row_id"] for job in found) == rows
+
+
+@pytest.mark.parametrize("words", [("jobs",), ("retry", "--dry-run")], ids=" ".join)
+def test_a_cause_that_nothing_has_is_told_with_those_there_are(call: Call, sheet: Path, words: tuple[str, ...]) -> None:
+    planned(sheet.parent, sheet, three)
+    said = call(*words, str(sheet), "--cause", "bogus")
+    assert (said.code, said.out) == (0, "")
+    assert said.err == "0 rows\nno row has the cause 'bogus'; the causes there are: content_policy, reset\n"
+    assert call("jobs", str(sheet), "--cause", "reset").err == "1 row\n"
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(call: Call) -> None:
+    text = call("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in text.splitlines() if re.match(r"  \w", line)] == [
+        *("init", "plan", "run", "status", "jobs", "retry", "cancel", "reconcile"),
+        *("export", "gallery", "endpoint", "serve", "doctor", "completion"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["export", "gallery"])
+def test_what_only_reads_results_has_no_price(call: Call, command: str) -> None:
+    text = call(command, "--help").out
+    assert "--carry" in text and "--price" not in text

@@ -404,7 +404,7 @@ def archive(*names: str) -> bytes:
 
 
 SAVE = "save it as CSV UTF-8"
-NOT_READ = "is not read here, .csv, .tsv, .xlsx, .jsonl, .parquet, .yaml is."
+NOT_READ = "is not read here; .csv, .tsv, .xlsx, .jsonl, .parquet and .yaml are."
 
 
 @pytest.mark.parametrize(

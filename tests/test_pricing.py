@@ -288,6 +288,14 @@ def test_a_list_that_is_not_told_leaves_the_built_in_rules_and_is_asked_for_once
         assert "secret" not in (basis.note or "")
 
 
+def test_without_a_network_a_price_says_so_in_a_few_words(folder: Path) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("cannot connect to api.fal.ai:443: [Errno -2] Name or service not known")
+
+    _, basis = price(prices_of(folder, handler), row(SEEDANCE))
+    assert basis.note == "fal's price list could not be asked: no answer from api.fal.ai"
+
+
 def test_an_answer_that_does_not_come_is_waited_for_three_seconds(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,12 @@ def test_where_the_other_failures_are_is_said_as_it_is_typed(
     assert f"    … and 9 more (`{command}`)" in told
 
 
+def test_a_job_that_a_stop_kept_back_is_told_so() -> None:
+    report = ended(None, 4, replace(TOTALS, waiting=1, waiting_by_cause={"stopped": 1})).status
+    told = "  waiting to be tried again: 1 stopped (the run was told to stop before it was sent)"
+    assert told in status_lines(report, is_rehearsal=False)
+
+
 # --- a plan ---
 
 

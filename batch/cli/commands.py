@@ -15,14 +15,14 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from batch import __version__
-from batch.cli.options import HOW, READS, WHERE, options
+from batch.cli.options import HOW, READS, ROWS, WHERE, options
 from batch.errors import Blocked, Declined, FalBatchError, InputError, LedgerFault, ManifestError
 from batch.settings import Settings, load_settings
 from batch.states import State
@@ -39,13 +39,44 @@ EXIT_FAULT, EXIT_INPUT, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 1, 2, 4,
 REPORT_IT = "this is a fault of fal-batch, please report it with the lines above; what was submitted is in the ledger"
 WATCH_S = 2.0
 
+PAID = "paid-fetch-later"
+STANDING = {
+    "saved": {State.FETCHED},
+    PAID: {State.SUBMITTED, State.COMPLETED},
+    "in-flight": {State.SUBMITTING, State.SUBMITTED},
+    "not-started": {State.PLANNED},
+}
+"""What `status` calls some states otherwise, and the states that it counts there."""
+
+_AT_FAL = {State.SUBMITTING, State.SUBMITTED, State.COMPLETED}
+
 _MANIFEST = click.argument("manifest", type=click.Path(path_type=Path))
 _SOME_MANIFEST = click.argument("manifest", type=click.Path(path_type=Path), required=False)
 _ROW_IDS = click.argument("row_ids", metavar="[ROW_ID]...", nargs=-1)
 _DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done.")
 
 
+class _InOrder(click.Group):
+    """Its help lists the commands as one comes to need them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class _Standing(click.Choice[str]):
+    """A state, or a word for it as `status` has it: with blanks, `-` or `_`, with or without its comma."""
+
+    def __init__(self) -> None:
+        super().__init__([*(state.value for state in State), *STANDING])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        words = str(value).lower().replace(",", " ").replace("-", " ").replace("_", " ").split()
+        known = {name.replace("-", " ").replace("_", " "): name for name in self.choices}
+        return known.get(" ".join(words)) or super().convert(value, param, ctx)
+
+
 @click.group(
+    cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 every row has its result, 1 a fault of fal-batch, 2 the input is wrong, 3 some jobs failed, "
     "4 stopped early, 5 some jobs are in doubt, 130 interrupted. The same command goes on where it was.",
@@ -114,34 +145,6 @@ def run_command(manifest: Path, dry_run: bool, **flags: Any) -> int:
     return _plan(manifest, _settings(flags), 1) if dry_run else _run(manifest, flags, None)
 
 
-@cli.command("retry", short_help="Give failed and cancelled jobs a new attempt.")
-@_MANIFEST
-@_ROW_IDS
-@click.option("--cause", metavar="CAUSE", help="Only jobs that ended for this cause, as `status` names it.")
-@click.option(
-    "--in-doubt",
-    is_flag=True,
-    help="Instead those in doubt that fal's history does not show. They may be paid for twice.",
-)
-@_DRY_RUN
-@options(*HOW)
-def retry_command(
-    manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, dry_run: bool, **flags: Any
-) -> int:
-    """Give failed and cancelled jobs of MANIFEST a new attempt, and follow them. Nothing else is submitted.
-
-    With ROW_IDs only those rows, each by its id or by a file name of its own. A new attempt is paid for like any other.
-    """
-    from batch import run, views
-
-    if not dry_run:
-        return _run(manifest, flags, run.Again(row_ids=row_ids, cause=cause, in_doubt=in_doubt))
-    states = {State.IN_DOUBT} if in_doubt else {State.FAILED, State.CANCELLED}
-    settings = _settings(flags)
-    causes = () if cause is None else (cause,)
-    return _list(views.jobs(manifest, settings, states=states, causes=causes, row_ids=row_ids), settings)
-
-
 @cli.command("status", short_help="Say where the rows stand, also while a run goes on.")
 @_SOME_MANIFEST
 @click.option("--watch", "-w", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
@@ -169,8 +172,9 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
     "states",
     metavar="STATE",
     multiple=True,
-    type=click.Choice([state.value for state in State], case_sensitive=False),
-    help=f"Only rows whose job stands there: {', '.join(state.value for state in State)}. Can be given several times.",
+    type=_Standing(),
+    help="Only rows whose job stands there: a word of `status`, or "
+    f"{', '.join(state.value for state in State)}. Can be given several times.",
 )
 @click.option("--cause", "causes", metavar="CAUSE", multiple=True, help="Only with this cause, as `status` names it.")
 @click.option("--superseded", is_flag=True, help="The jobs that no row wants any more, instead of the sheet's rows.")
@@ -190,9 +194,40 @@ def jobs_command(
     from batch import views
 
     settings = _settings(flags)
-    wanted = [State(state) for state in states]
+    wanted = {state for name in states for state in STANDING.get(name, {}) or {State(name)}}
     found = views.jobs(manifest, settings, states=wanted, causes=causes, row_ids=row_ids, superseded=superseded)
-    return _list(found, settings)
+    if states:
+        found = (line for line in found if any(_stands(line, name) for name in states))
+    return _list(found, settings, otherwise=lambda: _no_such_cause(manifest, settings, causes))
+
+
+@cli.command("retry", short_help="Give failed and cancelled jobs a new attempt.")
+@_MANIFEST
+@_ROW_IDS
+@click.option("--cause", metavar="CAUSE", help="Only jobs that ended for this cause, as `status` names it.")
+@click.option(
+    "--in-doubt",
+    is_flag=True,
+    help="Instead those in doubt that fal's history does not show. They may be paid for twice.",
+)
+@_DRY_RUN
+@options(*HOW)
+def retry_command(
+    manifest: Path, row_ids: tuple[str, ...], cause: str | None, in_doubt: bool, dry_run: bool, **flags: Any
+) -> int:
+    """Give failed and cancelled jobs of MANIFEST a new attempt, and follow them. Nothing else is submitted.
+
+    With ROW_IDs only those rows, each by its id or by a file name of its own. A new attempt is paid for like any other.
+    """
+    from batch import run, views
+
+    if not dry_run:
+        return _run(manifest, flags, run.Again(row_ids=row_ids, cause=cause, in_doubt=in_doubt))
+    states = {State.IN_DOUBT} if in_doubt else {State.FAILED, State.CANCELLED}
+    settings = _settings(flags)
+    causes = () if cause is None else (cause,)
+    found = views.jobs(manifest, settings, states=states, causes=causes, row_ids=row_ids)
+    return _list(found, settings, otherwise=lambda: _no_such_cause(manifest, settings, causes))
 
 
 @cli.command("cancel", short_help="Call off what fal has not finished.")
@@ -269,7 +304,7 @@ def reconcile_command(manifest: Path | None, **flags: Any) -> int:
 @click.option("--shard-size", metavar="SIZE", help="How large a shard gets.  [default: 500MB]")
 @click.option("--with-source", is_flag=True, help="The local pictures that went in go into the dataset too.")
 @click.option("--paths", is_flag=True, help="With --as parquet: the paths of the files, not their bytes.")
-@options(*WHERE, *READS, "outputs", "quiet")
+@options(*WHERE, *ROWS, "outputs", "quiet")
 def export_command(manifest: Path, out: Path | None, wide: bool, kind: str | None, **flags: Any) -> int:
     """Write the sheet of MANIFEST with its results beside the rows to OUT, or with --as a dataset.
 
@@ -301,7 +336,7 @@ def export_command(manifest: Path, out: Path | None, wide: bool, kind: str | Non
 @cli.command("gallery", short_help="Write a page to look through the results and pick from them.")
 @_MANIFEST
 @click.argument("out_dir", type=click.Path(path_type=Path), required=False)
-@options(*WHERE, *READS, "outputs", "quiet")
+@options(*WHERE, *ROWS, "outputs", "quiet")
 def gallery_command(manifest: Path, out_dir: Path | None, **flags: Any) -> int:
     """Write a page to look through the results of MANIFEST, and to pick from them. Also while a run goes on.
 
@@ -591,8 +626,31 @@ def _status(manifest: Path | None, settings: Settings, flags: Mapping[str, Any])
     return 0
 
 
-def _list(found: Iterable[JobLine], settings: Settings) -> int:
-    """A table a person reads, or a JSON array, written as it is read: a million rows need no memory."""
+def _stands(line: JobLine, name: str) -> bool:
+    """Whether a row stands there: at a state, or where `status` counts it. It counts a job that fal calls complete as
+    paid for, although its result is still to be asked for."""
+    if name not in STANDING:
+        return line.state is State(name)
+    is_complete = line.state is State.COMPLETED or line.fal_status == "COMPLETED"
+    return line.state in STANDING[name] and (line.state not in _AT_FAL or is_complete == (name == PAID))
+
+
+def _no_such_cause(manifest: Path, settings: Settings, causes: Iterable[str]) -> str | None:
+    """What to say where no row has what was asked for: which causes there are, if one of these is none of them."""
+    from batch import views
+
+    known = views.causes(manifest, settings)
+    wrong = [repr(cause) for cause in causes if cause not in known]
+    return (
+        f"no row has the cause {', '.join(wrong)}; the causes there are: {', '.join(known) or 'none'}"
+        if wrong
+        else None
+    )
+
+
+def _list(found: Iterable[JobLine], settings: Settings, *, otherwise: Callable[[], str | None] = lambda: None) -> int:
+    """A table a person reads, or a JSON array, written as it is read: a million rows need no memory. Where there is
+    nothing, `otherwise` may know why."""
     from batch.cli import documents, words
 
     count = 0
@@ -609,6 +667,9 @@ def _list(found: Iterable[JobLine], settings: Settings) -> int:
         click.echo("\n]" if count else "[]")
     else:
         _say(words.count_of(count, "row"))
+    why = None if count else otherwise()
+    if why is not None:
+        _say(why)
     return 0
 
 

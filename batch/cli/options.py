@@ -10,15 +10,18 @@ import click
 
 from batch.settings import OPTIONS, Option
 
-__all__ = ["HOW", "READS", "WHERE", "options", "typed"]
+__all__ = ["HOW", "READS", "ROWS", "WHERE", "options", "typed"]
 
 Command = Callable[..., Any]
 
 WHERE = ("state", "local", "campaign", "json")
 """Which ledger and which campaign: of every command that asks it something."""
 
-READS = ("endpoint", "sheet", "carry", "price")
+ROWS = ("endpoint", "sheet", "carry")
 """How the manifest is read: of every command that reads its rows."""
+
+READS = (*ROWS, "price")
+"""The same where its jobs are priced."""
 
 PROOF = ("start_timeout", "run_timeout", "history_delay", "wait")
 """What the proof needs that a lost submit was never taken."""

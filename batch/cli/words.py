@@ -48,6 +48,8 @@ __all__ = [
 
 EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 4, 5, 130
 
+_MEANT = {"stopped": " (the run was told to stop before it was sent)"}  # what a cause does not say of itself
+
 _LABEL = 13  # the width of the first column of a plan
 
 
@@ -243,7 +245,8 @@ def status_lines(report: StatusReport, *, is_rehearsal: bool, flags: Mapping[str
     if totals.failed > len(report.failures):
         all_of_them = _about("jobs", report, is_rehearsal=is_rehearsal, flags=flags)
         lines.append(f"    … and {totals.failed - len(report.failures):,} more (`{all_of_them} --only failed`)")
-    lines += [f"  waiting to be tried again: {n:,} {cause}" for cause, n in totals.waiting_by_cause.items()]
+    waiting = totals.waiting_by_cause.items()
+    lines += [f"  waiting to be tried again: {n:,} {cause}{_MEANT.get(cause, '')}" for cause, n in waiting]
     lines += [f"  paid, fetch later: {n:,} {cause}" for cause, n in totals.paid_fetch_later_by_cause.items()]
     lines += [f"  in doubt: {line}" for line in report.doubts[:ISSUES_PRINTED_MAX]]
     if len(report.doubts) > ISSUES_PRINTED_MAX:

@@ -456,6 +456,12 @@ class LedgerReader:
         found = self._db.execute(query, (campaign_id,)).fetchone()
         return None if found is None else str(found["path"])
 
+    def causes(self, campaign_id: int) -> tuple[str, ...]:
+        """What is noted as the cause of anything that jobs of the campaign's newest reading met."""
+        query = f"SELECT DISTINCT cause FROM job WHERE cause IS NOT NULL AND {WANTED} ORDER BY cause"
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id)}
+        return tuple(row[0] for row in self._db.execute(query, names))
+
     def failures(self, campaign_id: int, limit: int) -> list[tuple[str, str, str, str]]:
         """The first rows that failed: address, stem, cause, message."""
         # CROSS JOIN: from the few that failed to their rows, not through all rows of the campaign.

@@ -80,11 +80,12 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
         kind = "a pipe" if path.is_fifo() else "no ordinary file"
         raise InputError(f"{path} is {kind}; a manifest is read more than once, so save it as a file first")
     if kind_of(path) not in suffixes:
-        known = ", ".join(suffix for suffix in suffixes if suffix not in _LESS_KNOWN)
+        *most, last = (suffix for suffix in suffixes if suffix not in _LESS_KNOWN)
+        known = f"{', '.join(most)} and {last}"
         hint = f" {_INSTEAD[path.suffix.lower()]}" if path.suffix.lower() in _INSTEAD else ""
         if path.suffix.lower() == ".txt" and _has_tabs(path):
             hint = f" Tabs stand between its cells: rename it {path.stem}.tsv."
-        raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here, {known} is.{hint}")
+        raise InputError(f"{path}: {path.suffix or 'a file without a suffix'} is not read here; {known} are.{hint}")
 
 
 def _has_tabs(path: Path) -> bool:
