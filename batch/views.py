@@ -257,8 +257,9 @@ def ledgers_nearby(manifest_path: Path, settings: Settings) -> tuple[str, ...]:
     inside = settings.state.relative_to(OPTIONS["state"].default)  # `local` in a rehearsal
     folders = (manifest_path.parent / OPTIONS["state"].default, Path("..") / OPTIONS["state"].default)
     found = {folder.resolve(): folder for folder in folders if (folder / inside / LEDGER_NAME).exists()}
+    done, again = ("rehearsed", "rehearses") if settings.local else ("paid for", "pays for")
     return tuple(
-        f"A NEW LEDGER: it does not know what was paid for by the one in {folder / inside}, and pays for the same rows "
+        f"A NEW LEDGER: it does not know what was {done} by the one in {folder / inside}, and {again} the same rows "
         f"again; if that is yours, type this in the folder above it, or with --state {shlex.quote(str(folder))}"
         for folder in found.values()
     )

@@ -119,6 +119,15 @@ def test_where_the_other_failures_are_is_said_as_it_is_typed(
     assert f"    … and 9 more (`{command}`)" in told
 
 
+def test_a_command_that_may_pay_twice_is_not_told_with_a_yes_in_it() -> None:
+    report = ended(None, 5, replace(TOTALS, in_doubt=1))
+    told = end_lines(report, Path("shots.csv"), {"yes": "yes"}, is_rehearsal=False)
+    assert told[-2:] == [
+        "to look again: fal-batch run shots.csv --yes",
+        "to submit them again and perhaps pay twice: fal-batch retry shots.csv --in-doubt",
+    ]
+
+
 def test_a_job_that_a_stop_kept_back_is_told_so() -> None:
     report = ended(None, 4, replace(TOTALS, waiting=1, waiting_by_cause={"stopped": 1})).status
     told = "  waiting to be tried again: 1 stopped (the run was told to stop before it was sent)"

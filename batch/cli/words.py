@@ -366,7 +366,8 @@ def _next_lines(report: RunReport, manifest: Path, flags: Mapping[str, Any], *, 
             call_off = _same("cancel", manifest, flags)
             lines.append(f"{how_many} at fal meanwhile, and will be billed; to call off: {call_off}")
     elif report.exit_code == EXIT_IN_DOUBT:
-        lines += [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {retry} --in-doubt"]
+        asking = shlex.join(typed("retry", manifest, {**flags, "yes": None}))  # that much is asked for each time
+        lines += [f"to look again: {go_on}", f"to submit them again and perhaps pay twice: {asking} --in-doubt"]
     elif totals.failed:
         price = "" if is_rehearsal else ", and pay for that"
         lines.append(f"to try the failed ones again{price}: {retry}")
