@@ -23,6 +23,7 @@ import click
 
 from batch import __version__
 from batch.cli.options import HOW, READS, ROWS, WHERE, options
+from batch.cli.standing import Standing, stands, states_of
 from batch.errors import Blocked, Declined, FalBatchError, InputError, LedgerFault, ManifestError
 from batch.settings import Settings, load_settings
 from batch.states import State
@@ -39,17 +40,6 @@ EXIT_FAULT, EXIT_INPUT, EXIT_STOPPED, EXIT_IN_DOUBT, EXIT_INTERRUPTED = 1, 2, 4,
 REPORT_IT = "this is a fault of fal-batch, please report it with the lines above; what was submitted is in the ledger"
 WATCH_S = 2.0
 
-PAID = "paid-fetch-later"
-STANDING = {
-    "saved": {State.FETCHED},
-    PAID: {State.SUBMITTED, State.COMPLETED},
-    "in-flight": {State.SUBMITTING, State.SUBMITTED},
-    "not-started": {State.PLANNED},
-}
-"""What `status` calls some states otherwise, and the states that it counts there."""
-
-_AT_FAL = {State.SUBMITTING, State.SUBMITTED, State.COMPLETED}
-
 _MANIFEST = click.argument("manifest", type=click.Path(path_type=Path))
 _SOME_MANIFEST = click.argument("manifest", type=click.Path(path_type=Path), required=False)
 _ROW_IDS = click.argument("row_ids", metavar="[ROW_ID]...", nargs=-1)
@@ -61,18 +51,6 @@ class _InOrder(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-
-class _Standing(click.Choice[str]):
-    """A state, or a word for it as `status` has it: with blanks, `-` or `_`, with or without its comma."""
-
-    def __init__(self) -> None:
-        super().__init__([*(state.value for state in State), *STANDING])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        words = str(value).lower().replace(",", " ").replace("-", " ").replace("_", " ").split()
-        known = {name.replace("-", " ").replace("_", " "): name for name in self.choices}
-        return known.get(" ".join(words)) or super().convert(value, param, ctx)
 
 
 @click.group(
@@ -172,7 +150,7 @@ def status_command(manifest: Path | None, watch: bool, shows_settings: bool, **f
     "states",
     metavar="STATE",
     multiple=True,
-    type=_Standing(),
+    type=Standing(),
     help="Only rows whose job stands there: a word of `status`, or "
     f"{', '.join(state.value for state in State)}. Can be given several times.",
 )
@@ -194,10 +172,11 @@ def jobs_command(
     from batch import views
 
     settings = _settings(flags)
-    wanted = {state for name in states for state in STANDING.get(name, {}) or {State(name)}}
-    found = views.jobs(manifest, settings, states=wanted, causes=causes, row_ids=row_ids, superseded=superseded)
+    found = views.jobs(
+        manifest, settings, states=states_of(states), causes=causes, row_ids=row_ids, superseded=superseded
+    )
     if states:
-        found = (line for line in found if any(_stands(line, name) for name in states))
+        found = (line for line in found if any(stands(line, name) for name in states))
     return _list(found, settings, otherwise=lambda: _no_such_cause(manifest, settings, causes))
 
 
@@ -624,15 +603,6 @@ def _status(manifest: Path | None, settings: Settings, flags: Mapping[str, Any])
     for report in reports:
         _print(words.status_lines(report, is_rehearsal=settings.local, flags=flags))
     return 0
-
-
-def _stands(line: JobLine, name: str) -> bool:
-    """Whether a row stands there: at a state, or where `status` counts it. It counts a job that fal calls complete as
-    paid for, although its result is still to be asked for."""
-    if name not in STANDING:
-        return line.state is State(name)
-    is_complete = line.state is State.COMPLETED or line.fal_status == "COMPLETED"
-    return line.state in STANDING[name] and (line.state not in _AT_FAL or is_complete == (name == PAID))
 
 
 def _no_such_cause(manifest: Path, settings: Settings, causes: Iterable[str]) -> str | None:
