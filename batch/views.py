@@ -355,6 +355,17 @@ def rehearsal_hint(settings: Settings) -> str:
     return "; its rehearsals are in another ledger: --local" if has_one else ""
 
 
+def _nothing_run(
+    name: str, settings: Settings, reader: LedgerReader | None, campaign_id: int | None, *, keeps: Path | None = None
+) -> str | None:
+    """That the ledger knows no reading of the campaign, in words; None where it does. `keeps` is what is left as it
+    is for that: an empty ledger is more often another one than news of what was made by this one."""
+    if reader is not None and campaign_id is not None and reader.reading(campaign_id):
+        return None
+    left = "" if keeps is None else f". {keeps} stays as it is"
+    return f"nothing of {name!r} was run yet in {settings.state}{rehearsal_hint(settings)}{left}"
+
+
 def status(manifest_path: Path | None, settings: Settings) -> list[StatusReport]:
     """Where the manifest's campaign stands (or that of the `campaign` setting), or every campaign of the ledger."""
     name = settings.campaign if manifest_path is None else campaign_name(manifest_path, settings)
@@ -419,8 +430,10 @@ def jobs(
     name = campaign_name(manifest_path, settings)
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(name)
-    if reader is None or campaign_id is None or not reader.reading(campaign_id):
-        raise InputError(f"nothing of {name!r} was run yet in {settings.state}{rehearsal_hint(settings)}")
+    nothing = _nothing_run(name, settings, reader, campaign_id)
+    if nothing is not None:
+        raise InputError(nothing)
+    assert reader is not None and campaign_id is not None, "asked before"
     try:
         unknown = sorted(set(row_ids) - reader.known_rows(campaign_id, list(row_ids)))
         if unknown:
@@ -458,6 +471,9 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
 
+    nothing = _nothing_run(manifest.name, settings, reader, campaign_id, keeps=place if place.exists() else None)
+    if nothing is not None and place.is_file() and place.stat().st_size:
+        raise InputError(nothing)
     saved = 0
 
     def result_of(row: Row) -> Result:
@@ -490,7 +506,8 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
     finally:
         if reader is not None:
             reader.close()
-    return Exported(path=place, rows=written.rows, saved=saved, notes=written.notes)
+    notes = written.notes if nothing is None else (*written.notes, nothing)
+    return Exported(path=place, rows=written.rows, saved=saved, notes=notes)
 
 
 def dataset(
@@ -518,6 +535,9 @@ def dataset(
         splits = datasets.by_column(split_by, manifest.columns)
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+    nothing = _nothing_run(manifest.name, settings, reader, campaign_id, keeps=out)
+    if nothing is not None and datasets.is_there(out):
+        raise InputError(nothing)
 
     def saved(row: Row) -> Saved:
         found = None
@@ -534,6 +554,10 @@ def dataset(
             request_id=found.request_id or "",
         )
 
+    def kept(hashes: Collection[str]) -> set[str]:
+        paths = () if reader is None else reader.saved_paths(hashes)
+        return {sha256 for sha256, path in paths if located(path, settings.state).is_file()}
+
     about = datasets.About(
         campaign=manifest.name,
         carried=manifest.carried,
@@ -541,7 +565,7 @@ def dataset(
         endpoint_of=functools.cache(lambda id: endpoints.load(id, pinned_dir=settings.pinned)),
     )
     try:
-        return datasets.write_dataset(manifest.rows(), saved, splits, about, form, out, progress=progress)
+        return datasets.write_dataset(manifest.rows(), saved, kept, splits, about, form, out, progress=progress)
     finally:
         if reader is not None:
             reader.close()
@@ -569,6 +593,10 @@ def gallery(
         raise InputError(f"{out}: there is no folder {out.parent}; make it first")
     reader = open_reader(settings.state, unpriced_micros=settings.price)
     campaign_id = None if reader is None else reader.campaign_id(manifest.name)
+    place = folder / GALLERY if out is None else out
+    nothing = _nothing_run(manifest.name, settings, reader, campaign_id, keeps=place)
+    if nothing is not None and galleries.is_there(place):
+        raise InputError(nothing)
 
     def shown(row: Row) -> Shown:
         found = None
@@ -592,7 +620,7 @@ def gallery(
                 campaign_folder=folder,
                 run="fal-batch run --local" if settings.local else "fal-batch run",
             ),
-            folder / GALLERY if out is None else out,
+            place,
             progress=progress,
         )
     finally:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -123,8 +123,12 @@ class Campaign:
     ) -> Dataset:
         about = About(campaign=name, carried=("label", *self.own), folder=IMAGES.parent, endpoint_of=endpoints.load)
         return write_dataset(
-            self.rows(), saved or self.saved, split, about, Form(kind=kind, **form), out, progress=progress
+            self.rows(), saved or self.saved, self.kept, split, about, Form(kind=kind, **form), out, progress=progress
         )
+
+    def kept(self, hashes: Collection[str]) -> set[str]:
+        """Which of these hashes are those of saved files."""
+        return {sha256(path) for path in (self.folder / "saved").glob("*")} & set(hashes)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -419,6 +423,63 @@ def test_a_shard_with_the_only_copy_of_a_sample_is_not_taken_out(campaign: Campa
     assert files(out) == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_that_would_take_every_sample_out_is_refused(campaign: Campaign, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    campaign.export(out, kind)
+    before = files(out)
+    nothing = Campaign(tmp_path, states=dict.fromkeys(campaign.tones, "not planned"))
+    others = Campaign(tmp_path, tones={"x": 220, "y": 230})
+    for other in (nothing, others, Campaign(tmp_path)):
+        with pytest.raises(InputError, match=r"out holds 5 samples, and not one of them .*nothing was taken out"):
+            other.export(out, kind)
+        assert files(out) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_samples_may_change_or_come_into_another_part(campaign: Campaign, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    campaign.export(out, kind)
+    campaign.export(out, kind, split=lambda row: "test")
+    changed = Campaign(tmp_path, tones={name: tone + 100 for name, tone in campaign.tones.items()})
+    changed.export(out, kind, split=lambda row: "test")
+    assert READERS[kind](out) == changed.wanted
+
+
+def test_the_only_copy_of_a_sample_that_leaves_a_folder_is_not_deleted(campaign: Campaign, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    campaign.export(out, "videofolder")
+    answers = {row.id: campaign.saved(row) for row in campaign.rows()}
+    hashes = campaign.wanted
+    campaign.file("a").unlink()
+    campaign.file("b").unlink()
+    campaign.cells["b"] = "another label"
+    del campaign.tones["a"], campaign.tones["c"]
+    found = campaign.export(out, "videofolder", saved=lambda row: answers[row.id])
+    assert (found.kept, found.added, found.removed, found.left_out) == (2, 1, 3, {})
+    assert in_folder(out) == {name: hashes[name] for name in "bde"}
+    assert sha256(out / "train" / "a.mp4") == hashes["a"]
+    assert not (out / "train" / "c.mp4").exists(), "its saved file is there"
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_a_shard_with_the_only_copy_of_what_leaves_or_changes_stays(
+    campaign: Campaign, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "out"
+    campaign.export(out, kind)
+    before = files(out)
+    answers = {row.id: campaign.saved(row) for row in campaign.rows()}
+    campaign.file("a").unlink()
+    campaign.cells["a"] = "another label"
+    with pytest.raises(InputError, match=r"train-000000\.\w+ has the only copy of a, which is to leave or to change"):
+        campaign.export(out, kind, saved=lambda row: answers[row.id])
+    del campaign.tones["a"]
+    with pytest.raises(InputError, match=r"train-000000\.\w+ has the only copy of a, which is to leave or to change"):
+        campaign.export(out, kind, saved=lambda row: answers[row.id])
+    assert files(out) == before
+
+
 # --- what is left out, and what is refused ---
 
 
@@ -589,6 +650,36 @@ def test_a_run_comes_out_as_datasets_by_one_command_each(call: Call, tmp_path: P
     with (tmp_path / "out.csv").open() as file:
         hashes = {line["id"]: line["result_sha256"] for line in csv.DictReader(file)}
     assert in_folder(tmp_path / "vf") == in_shards(tmp_path / "wd") == hashes
+
+
+@pytest.mark.parametrize("elsewhere", [(), ("--local", "--state", "other")])
+def test_a_ledger_that_knows_nothing_of_the_campaign_leaves_every_export_as_it_is(
+    call: Call, tmp_path: Path, elsewhere: tuple[str, ...]
+) -> None:
+    shutil.copy(IMAGES / "moon.jpg", tmp_path)
+    (tmp_path / "shots.csv").write_text("id,prompt,image_url,resolution,duration\nmoon,moon zooms in,moon.jpg,480p,2\n")
+    assert call("run", "shots.csv", "--local", "-q").code == 0
+    exports = [
+        ("export", "shots.csv", "out.csv"),
+        ("export", "shots.csv", "out.xlsx"),
+        *(("export", "shots.csv", kind, "--as", kind) for kind in KINDS),
+        ("gallery", "shots.csv", "page"),
+    ]
+    for words in exports:
+        assert call(*words, "--local").code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "state" not in path.parts}
+    hint = "" if elsewhere else "; its rehearsals are in another ledger: --local"
+    state = "other/local" if elsewhere else "state"
+    for words in exports:
+        said = call(*words, *elsewhere)
+        out = words[2]
+        assert said.code == 2, words
+        assert said.err == f"error: nothing of 'shots' was run yet in {state}{hint}. {out} stays as it is\n"
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "state" not in path.parts}
+    assert after == before
+    said = call("export", "shots.csv", "new.csv", *elsewhere)
+    assert (said.code, said.out) == (0, "new.csv: 1 row, 0 saved\n")
+    assert said.err == f"nothing of 'shots' was run yet in {state}{hint}\n"
 
 
 @pytest.mark.parametrize(

@@ -573,6 +573,12 @@ class LedgerReader:
             json=whole,
         )
 
+    def saved_paths(self, hashes: Collection[str]) -> list[tuple[str, str]]:
+        """Where files of these hashes were saved, each with its hash: of all campaigns. One walk over all files."""
+        query = """SELECT sha256, path FROM artifact WHERE saved_at IS NOT NULL
+            AND sha256 IN (SELECT value FROM json_each(?))"""
+        return [(row[0], row[1]) for row in self._db.execute(query, (json.dumps(sorted(hashes)),))]
+
     def _money(self, campaign_id: int) -> dict[str, int]:
         names = {"campaign": campaign_id, "unpriced": self.unpriced_micros}
         cost = "sum(coalesce(cost_micros, :unpriced))"

@@ -6,7 +6,7 @@ there, and what is new is written by `folder.py` (a file each) or `shards.py` (m
 whole.
 """
 
-from batch.export.datasets.dataset import Dataset, Form, size_of, write_dataset
+from batch.export.datasets.dataset import Dataset, Form, is_there, size_of, write_dataset
 from batch.export.datasets.samples import About, Saved
 from batch.export.datasets.splits import Splits, by_column, by_share, one_split
 
@@ -18,6 +18,7 @@ __all__ = [
     "Splits",
     "by_column",
     "by_share",
+    "is_there",
     "one_split",
     "size_of",
     "write_dataset",

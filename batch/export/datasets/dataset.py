@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -24,13 +24,13 @@ from batch import fetch
 from batch.errors import InputError
 from batch.export.datasets.card import write_card
 from batch.export.datasets.folder import Folder
-from batch.export.datasets.known import MARKS, Counts, Wanted
+from batch.export.datasets.known import MARKS, Counts, Known, Wanted
 from batch.export.datasets.samples import About, Saved, digest_of, samples_of
 from batch.export.datasets.shards import Shards
 from batch.export.datasets.splits import Splits
 from batch.jobs import Row
 
-__all__ = ["Dataset", "Form", "size_of", "write_dataset"]
+__all__ = ["Dataset", "Form", "is_there", "size_of", "write_dataset"]
 
 MEDIA = {"videofolder": ("video",), "imagefolder": ("image",)}
 ALL_MEDIA = ("video", "image", "audio")
@@ -74,6 +74,7 @@ class Dataset:
 def write_dataset(
     rows: Iterable[Row],
     saved: Callable[[Row], Saved],
+    kept: Callable[[Collection[str]], set[str]],
     split_of: Splits,
     about: About,
     form: Form,
@@ -82,19 +83,24 @@ def write_dataset(
     progress: Callable[[int, int], None],
 ) -> Dataset:
     """Bring the folder `out` to what the rows have now. `progress` is told how many of how many new samples are
-    written.
+    written,
+    `kept` which of some hashes are those of files that are where they were saved: what the dataset alone has is not
+    deleted.
 
-    InputError when the folder is something else, or another export is writing it.
+    InputError when the folder is something else, or another export is writing it, or when not one of the samples in it
+    would be left.
     """
     with _held(out, about.campaign, form.kind) as marks:
         spool = marks / "wanted.jsonl.part"
         left_out: Counter[str] = Counter()
-        store = (Folder if form.kind in MEDIA else Shards)(out, form)
+        store = (Folder if form.kind in MEDIA else Shards)(out, form, kept)
         try:
             with spool.open("w", encoding="utf-8") as file:
                 for wanted in _wanted(rows, saved, split_of, about, form, left_out):
                     store.want(wanted)
                     file.write(json.dumps(wanted.as_json(), ensure_ascii=True) + "\n")
+            if not _keeps_any(store.known, lambda: _spooled(spool)):
+                raise InputError(_why_kept(out, len(store.known), left_out))
             counts: Counts = store.write(lambda: _spooled(spool), left_out, progress)
         finally:
             spool.unlink(missing_ok=True)
@@ -135,6 +141,28 @@ def _wanted(
             yield Wanted(sample=sample, split=split, digest=digest)
         if not found.files:
             left_out["without files"] += 1
+
+
+def _keeps_any(known: Mapping[tuple[str, str], Known], samples: Callable[[], Iterator[Wanted]]) -> bool:
+    """Whether anything that is there is wanted still, as it is, changed or in another part."""
+    if not known or any((wanted.split, wanted.sample.key) in known for wanted in samples()):
+        return True
+    there = {one for (_, key), found in known.items() for one in (key, found.sha256)}
+    return any(wanted.sample.key in there or wanted.sample.sha256 in there for wanted in samples())
+
+
+def _why_kept(out: Path, count: int, left_out: Mapping[str, int]) -> str:
+    now = ", ".join(f"{number:,} {why}" for why, number in sorted(left_out.items()))
+    return (
+        f"{out} holds {count:,} samples, and not one of them is among what the rows have now"
+        f"{f' (left out: {now})' if now else ''}; nothing was taken out. If that is meant, export into another folder, "
+        "or delete this one"
+    )
+
+
+def is_there(out: Path) -> bool:
+    """Whether the folder holds an earlier dataset."""
+    return (out / MARKS / "dataset.json").is_file()
 
 
 def _spooled(spool: Path) -> Iterator[Wanted]:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -34,14 +34,14 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9:.]*(Z|[+-][0-9:]+)?)?
 class Folder:
     """The folder of such a dataset."""
 
-    def __init__(self, out: Path, form: Form) -> None:
-        self._out, self._form = out, form
-        self._known: dict[tuple[str, str], Known] = {}
+    def __init__(self, out: Path, form: Form, kept: Callable[[Collection[str]], set[str]]) -> None:
+        self._out, self._form, self._kept = out, form, kept
+        self.known: dict[tuple[str, str], Known] = {}
         self._files: set[str] = set()  # all that the lists name, relative to the folder
         for split, record in _listed(out):
             facts = facts_in(record)
             known = Known(record["file_name"], record["sha256"], record.get("digest", ""), facts)
-            self._known[split, record["key"]] = known
+            self.known[split, record["key"]] = known
             self._files.update(f"{split}/{name}" for name in _names(record))
         self._new = 0
         self._all_have_sources = True
@@ -76,14 +76,13 @@ class Folder:
                 named.update(f"{wanted.split}/{name}" for name in _names(record))
                 counts.note(wanted, known.facts)
         self._exchange(set(lists))
-        counts.removed = len(self._known) - counts.kept
-        for name in self._files - named:
-            (self._out / name).unlink(missing_ok=True)
+        counts.removed = len(self.known) - counts.kept
+        self._remove(self._files - named)
         return counts
 
     def _there(self, wanted: Wanted) -> Known | None:
         """What is known of a sample that needs nothing."""
-        known = self._known.get((wanted.split, wanted.sample.key))
+        known = self.known.get((wanted.split, wanted.sample.key))
         if known is None or known.digest != wanted.digest:
             return None
         path = self._out / wanted.split / known.place
@@ -91,7 +90,12 @@ class Folder:
 
     def _added(self, wanted: Wanted, left_out: Counter[str]) -> Known | None:
         sample = wanted.sample
-        facts = examined(wanted, self._known.get((wanted.split, sample.key)), left_out)
+        before = self.known.get((wanted.split, sample.key))
+        if before is not None and before.sha256 == sample.sha256 and not sample.path.is_file():
+            place = self._out / wanted.split / before.place  # only what is said of it has changed: this is its copy
+            if place.is_file() and place.stat().st_size == before.facts.bytes:
+                return before._replace(digest=wanted.digest)
+        facts = examined(wanted, before, left_out)
         if facts is None:
             return None
         folder = self._out / wanted.split
@@ -120,6 +124,16 @@ class Folder:
         (self._out / split).mkdir(parents=True, exist_ok=True)
         return (self._out / split / f"{LIST}.part").open("w", encoding="utf-8")
 
+    def _remove(self, names: set[str]) -> None:
+        """Delete what no list names any more, but for what there is no other copy of: no reader looks at that."""
+        hashes = {f"{split}/{known.place}": known.sha256 for (split, _), known in self.known.items()}
+        lone = {name for name in names if _is_lone(self._out / name)}
+        saved = self._kept({hashes[name] for name in lone if name in hashes}) if lone else set()
+        for name in sorted(names):
+            path = self._out / name
+            if not _is_lone(path) or hashes.get(name) in saved:
+                path.unlink(missing_ok=True)
+
     def _exchange(self, splits: set[str]) -> None:
         """The new lists in the place of the old ones; a part without samples has none."""
         for split in splits:
@@ -127,8 +141,13 @@ class Folder:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(part, self._out / split / LIST)
-        for split in {split for split, _ in self._known} - splits:
+        for split in {split for split, _ in self.known} - splits:
             (self._out / split / LIST).unlink(missing_ok=True)
+
+
+def _is_lone(path: Path) -> bool:
+    """Whether a file has one name, and may be the only copy."""
+    return path.is_file() and path.stat().st_nlink < 2
 
 
 def _listed(out: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,16 +49,16 @@ class Shard(Protocol):
 class Shards:
     """The folder of such a dataset."""
 
-    def __init__(self, out: Path, form: Form) -> None:
-        self.out, self.form = out, form
+    def __init__(self, out: Path, form: Form, kept: Callable[[Collection[str]], set[str]]) -> None:
+        self.out, self.form, self._kept = out, form, kept
         self._suffix = ".tar" if form.kind == "webdataset" else ".parquet"
-        self._known: dict[tuple[str, str], Known] = {}
+        self.known: dict[tuple[str, str], Known] = {}
         self._shards: set[str] = set()
         self._last = -1
         for name, line in self._listed():
             self._shards.add(name)
             split = _split_of(name)
-            self._known[split, line["key"]] = Known(name, line["sha256"], line["digest"], facts_in(line))
+            self.known[split, line["key"]] = Known(name, line["sha256"], line["digest"], facts_in(line))
         self._good: set[tuple[str, str]] = set()
         self._keys: set[tuple[str, str]] = set()
         self._columns: dict[str, type] = {}
@@ -70,7 +70,7 @@ class Shards:
         self._keys.add(place)
         self._media.add(wanted.sample.kind)
         self._columns |= {name: type(value) for name, value in wanted.sample.record.items()}
-        known = self._known.get(place)
+        known = self.known.get(place)
         if known is not None and known.digest == wanted.digest:
             self._good.add(place)
 
@@ -78,11 +78,11 @@ class Shards:
         self, samples: Callable[[], Iterator[Wanted]], left_out: Counter[str], progress: Callable[[int, int], None]
     ) -> Counts:
         """Take out the shards that are not right any more, and write new ones."""
-        counts = Counts(removed=len(self._known) - len(self._good))
-        stale = {known.place for place, known in self._known.items() if place not in self._good}
+        counts = Counts(removed=len(self.known) - len(self._good))
+        stale = {known.place for place, known in self.known.items() if place not in self._good}
         if self._has_other_media():
             stale = set(self._shards)
-        left = {place for place in self._good if self._known[place].place not in stale}
+        left = {place for place in self._good if self.known[place].place not in stale}
         self._check_sources(samples, stale, left)
         self._remove(stale)
         total = len(self._keys) - len(left)
@@ -91,7 +91,7 @@ class Shards:
         try:
             for wanted in samples():
                 place = (wanted.split, wanted.sample.key)
-                known = self._known.get(place)
+                known = self.known.get(place)
                 if known is not None and place in left:
                     counts.kept += 1
                     counts.note(wanted, known.facts)
@@ -153,16 +153,29 @@ class Shards:
     def _check_sources(
         self, samples: Callable[[], Iterator[Wanted]], stale: set[str], left: set[tuple[str, str]]
     ) -> None:
-        """InputError when a shard would go that has the only copy of a sample which is wanted still."""
+        """InputError when a shard would go that has the only copy of a sample, wanted still or not."""
         if not stale:
             return
+        going = {place for place, known in self.known.items() if known.place in stale}
         for wanted in samples():
-            place = (wanted.split, wanted.sample.key)
-            if place in self._good and place not in left and not wanted.sample.path.is_file():
-                shard = self._known[place].place
+            place, path = (wanted.split, wanted.sample.key), wanted.sample.path
+            known = self.known.get(place)
+            if known is None or place not in going or known.sha256 != wanted.sample.sha256:
+                continue
+            if path.is_file() and path.stat().st_size == known.facts.bytes:
+                going.discard(place)
+            elif place in self._good:
                 raise InputError(
-                    f"{self.out / shard} holds samples that have changed, and {wanted.sample.key}, whose saved file "
-                    f"{wanted.sample.path} is gone: `fal-batch run` puts it back; or name another folder"
+                    f"{self.out / known.place} holds samples that have changed, and {wanted.sample.key}, whose saved "
+                    f"file {path} is gone: `fal-batch run` puts it back; or name another folder"
+                )
+        saved = self._kept({self.known[place].sha256 for place in going}) if going else set()
+        for place in sorted(going):
+            known = self.known[place]
+            if known.sha256 not in saved:
+                raise InputError(
+                    f"{self.out / known.place} has the only copy of {place[1]}, which is to leave or to change: its "
+                    "saved file is gone; nothing was taken out. Export into another folder, or delete this one"
                 )
 
     def _remove(self, shards: set[str]) -> None:

@@ -6,6 +6,6 @@ browser gets, put into one file: `logic.js` is what can be said without a page, 
 are the chapters of one script. Nothing of it is asked from a network.
 """
 
-from batch.export.gallery.page import About, Gallery, SavedFile, Shown, write_gallery
+from batch.export.gallery.page import About, Gallery, SavedFile, Shown, is_there, write_gallery
 
-__all__ = ["About", "Gallery", "SavedFile", "Shown", "write_gallery"]
+__all__ = ["About", "Gallery", "SavedFile", "Shown", "is_there", "write_gallery"]

@@ -28,7 +28,7 @@ from batch.export.gallery.posters import Poster, make_posters, media_kind
 from batch.export.result import RESULT_COLUMNS, Result
 from batch.jobs import Row, body_with_urls, canonical_json
 
-__all__ = ["ROWS_MAX", "About", "Gallery", "SavedFile", "Shown", "write_gallery"]
+__all__ = ["ROWS_MAX", "About", "Gallery", "SavedFile", "Shown", "is_there", "write_gallery"]
 
 ROWS_MAX = 10_000  # keys work at once, but the last cards of so many come in a minute on a busy machine; 2,000 in 1.5 s
 TEXT_CHARS_MAX = 20_000  # of one cell: what is longer (a picture inside a cell) is cut, and cannot be asked for again
@@ -121,6 +121,12 @@ def write_gallery(
         posters=sum(poster.path is not None for poster in posters.values()),
         posters_new=sum(poster.is_new for poster in posters.values()),
     )
+
+
+def is_there(folder: Path) -> bool:
+    """Whether the folder holds an earlier gallery."""
+    page = folder / PAGE
+    return page.is_file() and MARK in _head(page)
 
 
 def _refuse(folder: Path) -> None:
