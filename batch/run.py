@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch import budget, line
-from batch.errors import Blocked, Declined, InputError
+from batch.errors import Blocked, Declined, InputError, ManifestError
 from batch.ledger import LEDGER_NAME, CampaignTotals, JobLine, Judged, Ledger, Planned, open_ledger
 from batch.pricing import PriceBasis, Prices
 from batch.reconcile import proof_due_at
@@ -58,6 +58,7 @@ __all__ = [
 Confirm = Callable[[Quote], bool]
 
 ROWS_TOLD_MAX = 5  # in a message
+EVER = 1e12  # seconds since 1970: whatever is due
 
 
 class Progress(line.Progress, Protocol):
@@ -149,7 +150,23 @@ def run(
 
     InputError and ManifestError come before anything is submitted, LedgerBusy when another process is at it, Blocked
     when nothing of what is to be retried fits under the cap, Declined when `confirm` says no: then nothing is changed.
+    Only what the campaign has at fal, or paid for and not saved, is followed and saved before a ManifestError comes.
     """
+    try:
+        return _run(manifest_path, settings, command=command, confirm=confirm, progress=progress, again=again)
+    except ManifestError as exc:
+        raise _followed(exc, manifest_path, settings, command=command, progress=progress) from exc.__cause__
+
+
+def _run(
+    manifest_path: Path,
+    settings: Settings,
+    *,
+    command: str,
+    confirm: Confirm,
+    progress: Progress,
+    again: Again | None,
+) -> RunReport:
     manifest = load_manifest(manifest_path, settings)
     prices = Prices(settings)
     cap = cap_of(manifest, settings)
@@ -198,6 +215,51 @@ def run(
                 ending = replace(ending, notes=(*ending.notes, wanted.note))
         report = _report(settings, ledger, campaign_id, manifest.name, wanted.planned, ending)
         return replace(report, prices=bases)
+
+
+def _followed(
+    exc: ManifestError, manifest_path: Path, settings: Settings, *, command: str, progress: Progress
+) -> ManifestError:
+    """The mistakes of a manifest, and what became of the jobs that were accepted or in doubt before it had them: these
+    are followed and saved by the ledger alone, whose rows stay those of the last reading. Nothing is submitted. What is
+    in doubt alone is not waited for: the user is to see the mistakes."""
+    try:
+        if not (settings.state / LEDGER_NAME).exists():
+            return exc
+        name = campaign_name(manifest_path, settings)
+        with _held(settings, command) as ledger:
+            campaign_id = ledger.check_campaign(name, manifest_path)
+            count = 0 if campaign_id is None else _count_at_fal(ledger.totals(campaign_id), settings)
+            if campaign_id is None or not count:
+                return exc
+            jobs = f"{count:,} {'job' if count == 1 else 'jobs'}"
+            if not ledger.following(campaign_id, now=EVER, limit=1, only_submitted=settings.no_download):
+                return exc.with_notes(f"{jobs} of {name!r} in doubt: `fal-batch reconcile` asks fal about that")
+            if settings.key is None and not settings.local:
+                return exc.with_notes(f"{jobs} of {name!r} at fal or paid for and not saved: {settings.no_key}")
+            progress.say(str(exc.issues[0]))
+            progress.say(
+                f"the manifest has mistakes: nothing is submitted; {jobs} at fal or paid for are followed first"
+            )
+            progress.opened(partial(ledger.job_line, campaign_id))
+            nobody: frozenset[int] = frozenset()
+            ending = line.on_a_loop(
+                line.carry_out, settings, ledger, campaign_id, None, nobody, progress, nobody, lambda endpoint: None
+            )
+            left = _count_at_fal(ledger.totals(campaign_id), settings)
+    except (InputError, Blocked) as trouble:  # the mistakes are what the user has to know first
+        return exc.with_notes(f"what may be at fal was not followed: {trouble}")
+    told = f"{jobs} at fal or paid for when the mistakes were found: {count - left:,} settled now"
+    rest = f", {left:,} left; the same command goes on with them, also before the mistakes are mended" if left else ""
+    stop = () if ending.stop is None else (f"stopped: {ending.stop.message}",)
+    return exc.with_notes(*stop, *ending.notes, told + rest, is_interrupted=_is_interrupted(ending))
+
+
+def _count_at_fal(totals: CampaignTotals, settings: Settings) -> int:
+    """How many rows and superseded jobs are at fal, in doubt, or paid for and not saved."""
+    done = totals.completed + totals.superseded_completed if settings.no_download else 0
+    doubts = totals.in_doubt + totals.superseded_in_doubt
+    return totals.in_flight + totals.paid_fetch_later + totals.superseded_open + doubts - done
 
 
 def reconcile(manifest_path: Path | None, settings: Settings, *, command: str, progress: Progress) -> Reconciled:

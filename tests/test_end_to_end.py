@@ -201,6 +201,40 @@ def test_a_sheet_with_a_mistake_in_it_submits_nothing(queue: Queue, tmp_path: Pa
     assert queue.accepted()["accepted"] == 0
 
 
+def test_what_fal_has_is_followed_and_saved_by_a_run_whose_sheet_has_a_mistake_since(
+    queue: Queue, tmp_path: Path
+) -> None:
+    at = desk(tmp_path / "desk", queue.environ, rows=8)
+    command = ("run", "shots.csv", "-y", "-j", "3", *TIMES)
+    with at.typed(*command) as process:
+        wait_for(lambda: queue.accepted()["accepted"] >= 3, seconds=END_S)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    accepted = queue.accepted()
+    sheet, right = at.folder / "shots.csv", (at.folder / "shots.csv").read_text()
+    sheet.write_text(right.replace("take 7,", "another,") + "s99,one more,images/nowhere.jpg,480p,2,1:1,calm\n")
+
+    refused = at.type(*command)
+    assert refused.returncode == 2
+    assert "at fal or paid for are followed first" in refused.stderr
+    assert "nowhere.jpg" in refused.stderr
+    assert re.search(
+        r"note: [0-9] jobs? at fal or paid for when the mistakes were found: [0-9] settled now\n", refused.stderr
+    )
+    assert refused.stderr.endswith("1 mistake; nothing was submitted\n")
+    assert queue.accepted() == accepted, "nothing was submitted"
+    check_ledger(at.folder / "state")
+    with sqlite3.connect(at.folder / "state" / "ledger.db") as db:
+        states = dict(db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+        rows = db.execute("SELECT count(*) FROM row").fetchone()[0]
+    assert states == {"fetched": accepted["accepted"], "planned": 8 - accepted["accepted"]}
+    assert rows == 8, "the campaign's rows are those of the last reading"
+
+    sheet.write_text(right)
+    assert at.type(*command).returncode == 0
+    assert queue.accepted() == {"accepted": 8, "inputs": 8, "doubles": []}
+
+
 def test_without_a_key_nothing_is_submitted(queue: Queue, tmp_path: Path) -> None:
     at = desk(tmp_path / "desk", {name: text for name, text in queue.environ.items() if name != "FAL_KEY"}, rows=2)
     refused = at.type("run", "shots.csv", "-y", *TIMES)

@@ -670,6 +670,8 @@ def _failed(exc: FalBatchError) -> int:
     from batch.cli import documents, words
 
     code = EXIT_INPUT if isinstance(exc, InputError) else EXIT_STOPPED if isinstance(exc, Blocked) else EXIT_FAULT
+    if isinstance(exc, ManifestError) and exc.is_interrupted:
+        code = EXIT_INTERRUPTED
     if "--json" in sys.argv or _Printed.as_json:
         _print_json(documents.error_of(exc, code))
     if isinstance(exc, ManifestError):
