@@ -91,6 +91,7 @@ class ManifestError(InputError):
     A bounded number of them is kept: `count` may exceed `len(issues)`, and `by_kind` counts those beyond it too.
     `notes` say what else there is to know of the files, and may be the reason: hidden rows, merged cells, a
     guessed encoding; and what became of jobs that fal had all the same. `is_interrupted` when following those was.
+    `undone` is what was not done for it.
     """
 
     def __init__(
@@ -100,19 +101,21 @@ class ManifestError(InputError):
         kinds: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
         is_interrupted: bool = False,
+        undone: str = "submitted",
     ) -> None:
         assert issues, "a ManifestError has at least one issue"
         self.issues = issues
         self.notes = tuple(notes)
         self.is_interrupted = is_interrupted
+        self.undone = undone
         self._kinds = Counter(issue.kind for issue in issues) if kinds is None else Counter(kinds)
         self.count = self._kinds.total()
         super().__init__(str(self))
 
-    def with_notes(self, *notes: str, is_interrupted: bool = False) -> ManifestError:
+    def with_notes(self, *notes: str, is_interrupted: bool = False, undone: str = "submitted") -> ManifestError:
         """The same mistakes, and more to say."""
         more = (*self.notes, *notes)
-        return ManifestError(self.issues, kinds=self._kinds, notes=more, is_interrupted=is_interrupted)
+        return ManifestError(self.issues, kinds=self._kinds, notes=more, is_interrupted=is_interrupted, undone=undone)
 
     def by_kind(self) -> dict[str, int]:
         """How many issues there are of each kind, the most frequent first."""

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from batch.errors import Blocked, InputError
+from batch.errors import Blocked, InputError, ManifestError
 from batch.jobs import body_with_urls
 from batch.ledger import (
     LEDGER_NAME,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from batch.export.datasets import Dataset, Form, Saved
     from batch.export.gallery import Gallery, Shown
     from batch.jobs import Row
-    from batch.manifest import Manifest
+    from batch.manifest import LookBack, Manifest
 
 __all__ = [
     "Duplicate",
@@ -63,6 +63,9 @@ __all__ = [
     "status",
     "status_of",
 ]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 FAILURES_TOLD_MAX = 5  # with their messages; `jobs --only failed` has all of them
 GALLERY = "_gallery"  # in the campaign's folder; begins like no file of a row
@@ -457,6 +460,20 @@ def causes(manifest_path: Path, settings: Settings) -> tuple[str, ...]:
         reader.close()
 
 
+def _writing(view: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A command that submits nothing anyway: of a manifest with mistakes it is told that nothing was written."""
+
+    @functools.wraps(view)
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return view(*args, **kwargs)
+        except ManifestError as exc:
+            raise exc.with_notes(undone="written") from exc.__cause__
+
+    return told
+
+
+@_writing
 def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide: bool = False) -> Exported:
     """Write the manifest's own sheet with the results beside its rows; also in the middle of a run.
 
@@ -486,7 +503,7 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
 
     try:
         written = write_sheet(
-            manifest.rows,
+            functools.partial(manifest.rows, _look_back(reader, campaign_id)),
             result_of,
             manifest.columns,
             place,
@@ -510,6 +527,7 @@ def export(manifest_path: Path, out: Path | None, settings: Settings, *, is_wide
     return Exported(path=place, rows=written.rows, saved=saved, notes=notes)
 
 
+@_writing
 def dataset(
     manifest_path: Path,
     out: Path,
@@ -565,12 +583,14 @@ def dataset(
         endpoint_of=functools.cache(lambda id: endpoints.load(id, pinned_dir=settings.pinned)),
     )
     try:
-        return datasets.write_dataset(manifest.rows(), saved, kept, splits, about, form, out, progress=progress)
+        rows = manifest.rows(_look_back(reader, campaign_id))
+        return datasets.write_dataset(rows, saved, kept, splits, about, form, out, progress=progress)
     finally:
         if reader is not None:
             reader.close()
 
 
+@_writing
 def gallery(
     manifest_path: Path,
     out: Path | None,
@@ -609,7 +629,7 @@ def gallery(
 
     try:
         return galleries.write_gallery(
-            manifest.rows(),
+            manifest.rows(_look_back(reader, campaign_id)),
             shown,
             lambda id: endpoints.load(id, pinned_dir=settings.pinned),
             galleries.About(
@@ -626,6 +646,13 @@ def gallery(
     finally:
         if reader is not None:
             reader.close()
+
+
+def _look_back(reader: LedgerReader | None, campaign_id: int | None) -> LookBack:
+    """What the newest reading wanted, for rows whose files are gone since."""
+    if reader is None or campaign_id is None:
+        return lambda row_id, take: ()
+    return functools.partial(reader.wanted_by_row, campaign_id)
 
 
 def _duplicates(manifest: Manifest, found: Comparison) -> tuple[Duplicate, ...]:

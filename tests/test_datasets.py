@@ -682,6 +682,68 @@ def test_a_ledger_that_knows_nothing_of_the_campaign_leaves_every_export_as_it_i
     assert said.err == f"nothing of 'shots' was run yet in {state}{hint}\n"
 
 
+def look_back_campaign(call: Call, tmp_path: Path) -> None:
+    """Two saved rows, the picture of each in its cell, and one by the campaign's default; then all is exported."""
+    (tmp_path / "images").mkdir()
+    for name in ("moon", "rocket"):
+        shutil.copy(IMAGES / f"{name}.jpg", tmp_path / "images")
+    rows = "cat,cat zooms in,images/moon.jpg\ndog,dog zooms in,images/rocket.jpg\nowl,owl pans left,\n"
+    (tmp_path / "s.csv").write_text(f"id,prompt,image_url\n{rows}")
+    (tmp_path / "shots.yaml").write_text(
+        "rows: s.csv\ntakes: 2\ndefaults: {image_url: images/rocket.jpg, resolution: 480p, duration: 2}\n"
+    )
+    assert call("run", "shots.yaml", "--local", "-q").code == 0
+
+
+EXPORTS = [
+    ("export", "shots.yaml", "out.csv"),
+    *(("export", "shots.yaml", kind, "--as", kind, "--with-source") for kind in KINDS),
+    ("gallery", "shots.yaml", "page"),
+]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_text("x")])
+def test_what_is_saved_is_exported_when_the_pictures_that_went_in_are_gone_or_spoiled(
+    call: Call, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    look_back_campaign(call, tmp_path)
+    for words in EXPORTS:
+        assert call(*words, "--local").code == 0
+    table = (tmp_path / "out.csv").read_bytes()
+    before = {kind: files(tmp_path / kind) for kind in KINDS}
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+        path.touch()
+        spoil(path)
+    for words in EXPORTS:
+        said = call(*words, "--local")
+        assert (said.code, said.err) == (0, ""), words
+    assert (tmp_path / "out.csv").read_bytes() == table
+    for kind in KINDS:
+        assert set(files(tmp_path / kind)) == set(before[kind])
+        assert len(READERS[kind](tmp_path / kind)) == 6
+        said = call("export", "shots.yaml", f"new-{kind}", "--as", kind, "--with-source", "--local")
+        assert said.out == f"new-{kind}: 6 samples (train 6), 6 new, left out: 6 sources not there\n"
+    assert in_folder(tmp_path / "new-videofolder") == in_folder(tmp_path / "videofolder")
+    assert call("run", "shots.yaml", "--local", "-q").code == 2, "who submits needs them"
+
+
+def test_a_row_that_was_changed_and_whose_picture_is_gone_is_a_mistake_in_words_of_an_export(
+    call: Call, tmp_path: Path
+) -> None:
+    look_back_campaign(call, tmp_path)
+    (tmp_path / "images" / "moon.jpg").unlink()
+    sheet = tmp_path / "s.csv"
+    sheet.write_text(sheet.read_text().replace("cat zooms in", "cat zooms out"))
+    said = call("export", "shots.yaml", "out.csv", "--local")
+    assert said.code == 2
+    assert said.err.startswith("s.csv:2 image_url: 'images/moon.jpg' does not exist")
+    assert said.err.endswith("1 mistake; nothing was written\n")
+    assert not (tmp_path / "out.csv").exists()
+    told = json.loads(call("gallery", "shots.yaml", "--local", "--json").out)
+    assert told["error"] == "1 mistake in the manifest; nothing was written"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

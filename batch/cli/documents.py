@@ -160,7 +160,7 @@ def error_of(exc: FalBatchError, exit_code: int) -> dict[str, Any]:
     if not isinstance(exc, ManifestError):
         return {"error": str(exc), "exit_code": exit_code}
     return {
-        "error": f"{exc.count} {'mistake' if exc.count == 1 else 'mistakes'} in the manifest; nothing was submitted",
+        "error": f"{exc.count} {'mistake' if exc.count == 1 else 'mistakes'} in the manifest; nothing was {exc.undone}",
         "exit_code": exit_code,
         "count": exc.count,
         "by_kind": dict(exc.by_kind()),

@@ -482,7 +482,7 @@ def manifest_error_lines(exc: ManifestError) -> list[str]:
     notes = [f"note: {note}" for note in exc.notes]
     kinds = exc.by_kind()
     if exc.count <= ISSUES_PRINTED_MAX:
-        return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was submitted"]
+        return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was {exc.undone}"]
     told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]))
     lines[-1] += ": --json lists all of them"
-    return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was submitted: {told}"]
+    return [*lines, *notes, f"{count_of(exc.count, 'mistake')}; nothing was {exc.undone}: {told}"]

@@ -573,6 +573,13 @@ class LedgerReader:
             json=whole,
         )
 
+    def wanted_by_row(self, campaign_id: int, row_id: str, take: int) -> list[tuple[str, Any]]:
+        """The jobs that the newest reading's rows of this id and take want: key and input of each."""
+        query = """SELECT job.key, job.input FROM row JOIN job ON job.id = row.job_id
+            WHERE row.campaign_id = ? AND row.row_id = ? AND row.take = ? AND row.reading = ?"""
+        found = self._db.execute(query, (campaign_id, row_id, take, self.reading(campaign_id)))
+        return [(row[0], json.loads(row[1])) for row in found]
+
     def saved_paths(self, hashes: Collection[str]) -> list[tuple[str, str]]:
         """Where files of these hashes were saved, each with its hash: of all campaigns. One walk over all files."""
         query = """SELECT sha256, path FROM artifact WHERE saved_at IS NOT NULL

@@ -2,8 +2,9 @@
 
 from batch.manifest.columns import INPUT_PREFIX, OURS
 from batch.manifest.head import Linked
+from batch.manifest.lost import LookBack
 from batch.manifest.manifest import Manifest, load
 from batch.manifest.pictures import ids_of
 from batch.manifest.report import KINDS
 
-__all__ = ["INPUT_PREFIX", "KINDS", "OURS", "Linked", "Manifest", "ids_of", "load"]
+__all__ = ["INPUT_PREFIX", "KINDS", "OURS", "Linked", "LookBack", "Manifest", "ids_of", "load"]

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from batch.jobs import Row
 from batch.manifest.columns import INPUT_PREFIX, Header, inputs_of
 from batch.manifest.head import Head, Links, read_head, variants_of
+from batch.manifest.lost import LookBack
 from batch.manifest.pictures import Pictures
 from batch.manifest.report import Report
 from batch.manifest.rows import Reading
@@ -59,13 +60,14 @@ class Manifest:
     _how: object
     _looked: Looked
 
-    def rows(self) -> Iterator[Row]:
-        """The rows with their jobs, read from the file as they are asked for.
+    def rows(self, look_back: LookBack | None = None) -> Iterator[Row]:
+        """The rows with their jobs, read from the file as they are asked for. Who looks back at what was run says by
+        `look_back` what the last reading wanted: then a row whose local files are gone is the job that it was.
 
         With the first issue no more rows come, but reading goes on to the end, and then ManifestError tells all of
         them: a caller that uses rows before the end must be able to take that back.
         """
-        return Reading(self._head, Report(self.path.name), self._looked).rows()
+        return Reading(self._head, Report(self.path.name), self._looked, look_back).rows()
 
     def digest(self) -> str | None:
         """A hash of the manifest's own bytes and of how they are to be read: asked for before its rows are read, for

@@ -17,6 +17,7 @@ from batch.manifest.campaign import Entry
 from batch.manifest.cells import sheet_error, text_of
 from batch.manifest.columns import INPUT_PREFIX, VARIANT_COLUMN, near, with_meant
 from batch.manifest.head import Head, variants_of
+from batch.manifest.lost import LookBack, filled
 from batch.manifest.names import Template, TemplateError, one_name, row_hash, without_suffix
 from batch.manifest.parts import value_at
 from batch.manifest.pictures import Pictures
@@ -40,10 +41,12 @@ _ID = Template.parse("{id}")  # how a file is called where nothing says otherwis
 
 
 class Reading:
-    """One pass over a manifest; what is wrong goes to the report, what it depends on to `looked`."""
+    """One pass over a manifest; what is wrong goes to the report, what it depends on to `looked`. With `look_back` a
+    row whose files are gone is the job that it was."""
 
-    def __init__(self, head: Head, report: Report, looked: Looked) -> None:
+    def __init__(self, head: Head, report: Report, looked: Looked, look_back: LookBack | None = None) -> None:
         self._head = head
+        self._look_back = look_back
         self._plan = head.plan
         self._main = head.models[0].id if head.models else ""  # what rows without an own endpoint run on
         self._report = report
@@ -70,6 +73,7 @@ class Reading:
             spoiled=self._variants.spoiled,
             report=self._report,
             looked=looked,
+            is_looking_back=look_back is not None,
         )
         axes = {axis.name: {str(entry.value) for entry in axis.values} for axis in self._plan.matrix}
         self._unknown_models = axes.get("endpoint", set()) - {model.id for model in head.models}
@@ -217,7 +221,9 @@ class Reading:
         template = self._template(record, target)
         if self._is_head_wrong or template is None or self._report.count != before:
             return
+        read = values
         for take in range(1, takes + 1):
+            values = self._remembered(read, target, id, take) if read.lost else read
             job = _job(target, values, take, self._head.price_micros)
             stem = _stem(template, target, values, job, id=id, takes=takes, variant=variant)
             if not self._is_plain or "output" in self._header.ours:
@@ -236,6 +242,20 @@ class Reading:
                 line=record.number,
                 image_size=values.image_size,
             )
+
+    def _remembered(self, values: Values, target: Target, id: str, take: int) -> Values:
+        """The row's input with its lost files as the last reading had them; where that had another job, or none, they
+        are mistakes."""
+        assert self._look_back is not None, "nothing is lost without"
+        for key, input in self._look_back(id, take):
+            found, files = filled(values.input, values.lost, input)
+            made = Values(input=found, files={**values.files, **files})
+            if _job(target, made, take, self._head.price_micros).key == key:
+                return made
+        for file in values.lost:
+            for mistake in file.mistakes:
+                self._report.add(*mistake)
+        return values
 
     def _spoiled_by(self, record: Record, texts: Mapping[str, str]) -> frozenset[str]:
         """The fields whose template names a cell that holds a spreadsheet program's error, which is reported."""

@@ -19,6 +19,7 @@ from batch.jobs import LocalFile, canonical_json, member_text
 from batch.manifest.cells import not_taken, sheet_error
 from batch.manifest.columns import Column
 from batch.manifest.files import FileCell, Files
+from batch.manifest.lost import LostFile
 
 __all__ = ["UsualRows", "Values"]
 
@@ -31,12 +32,14 @@ _SCALARS = (str, bool, int, float)
 
 @dataclass(slots=True, kw_only=True)
 class Values:
-    """The input of one row. `members` is its canonical JSON, member by member in order, where that is known already."""
+    """The input of one row. `members` is its canonical JSON, member by member in order, where that is known already.
+    `lost` are the files that cannot be judged now, for who looks back; their marks in the input count them."""
 
     input: dict[str, Any]
     files: dict[str, LocalFile]
     image_size: tuple[int, int] | None = None
     members: list[str] | None = None
+    lost: tuple[LostFile, ...] = ()
 
 
 _Known = tuple[object, str, FileCell | None]  # a value, its member of the JSON, the file that it names

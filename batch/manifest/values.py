@@ -19,6 +19,7 @@ from batch.manifest.campaign import Campaign, Entry
 from batch.manifest.cells import not_taken, sheet_error, text_of
 from batch.manifest.columns import INPUT_PREFIX, OURS, Column, Header, Inputs, inputs_of, near
 from batch.manifest.files import Files
+from batch.manifest.lost import FILE_KINDS, LostFile, lost_mark
 from batch.manifest.parts import Path as Place
 from batch.manifest.parts import assembled, longest
 from batch.manifest.report import Report
@@ -65,7 +66,8 @@ class InputReader:
     `folders`; `is_delimited` says that a bare comma can push the cells of a row to the right.
 
     `spoiled` are fields whose entry in the campaign is wrong, as has been told: nothing more is said about them.
-    Without `are_models_known` nobody knows all fields there are, and a name may be one of those.
+    Without `are_models_known` nobody knows all fields there are, and a name may be one of those. With `is_looking_back`
+    a file that cannot be judged is no mistake yet, but one of the row's lost ones.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class InputReader:
         spoiled: frozenset[str],
         report: Report,
         looked: Looked,
+        is_looking_back: bool = False,
     ) -> None:
         self._plan, self._header, self._models, self._pinned_dir = plan, header, models, pinned_dir
         self._are_models_known = are_models_known
         self._spoiled = spoiled
         self._report = report
         self._looked = looked
+        self._is_looking_back = is_looking_back
         self._is_delimited = is_delimited
         self._folder = plan.path.parent
         self._folders = tuple(folders)
@@ -182,8 +186,8 @@ class InputReader:
 
         def read(part: Field, text: str) -> str:
             cell = files.read(part, text, (self._folder,))
-            if isinstance(cell, Problem):
-                found.append(cell)
+            if isinstance(cell, Problem) and not (self._is_looking_back and cell.kind in FILE_KINDS):
+                found.append(cell)  # else each row says so that it has lost the file
             return text
 
         with_files(field, value, read)
@@ -331,8 +335,14 @@ class InputReader:
             folders = self._folders if at and not origin[at].is_axis else (self._folder,)
             cell = target.files.read(field, text, folders)
             if isinstance(cell, Problem):
+                before = len(self._found)
                 self._note_problems(record, origin, (cell,), target)
-                return text
+                if not (self._is_looking_back and cell.kind in FILE_KINDS):
+                    return text
+                mistakes = tuple(self._found[before:])
+                del self._found[before:]
+                values.lost = (*values.lost, LostFile(path=_meant(text, folders), mistakes=mistakes))
+                return lost_mark(len(values.lost) - 1)
             if cell.local:
                 values.files[cell.local.sha256] = cell.local
             if field.path == (target.image_field,):
@@ -343,6 +353,14 @@ class InputReader:
             if field.name in input and field.name not in bad:
                 input[field.name] = with_files(field, input[field.name], read)
         return values
+
+
+def _meant(text: str, folders: tuple[Path, ...]) -> Path:
+    """Where a file that a cell names was or would be."""
+    try:
+        return (folders[0] / Path(text).expanduser()).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return folders[0] / "unknown"
 
 
 def _how_read(column: Column, field: Field) -> _Read:

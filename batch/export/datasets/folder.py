@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batch import fetch
-from batch.export.datasets.known import Counts, Known, Wanted, examined, facts_in
+from batch.export.datasets.known import Counts, Known, Wanted, examined, facts_in, is_there, sources_there
 
 if TYPE_CHECKING:
     from batch.export.datasets.dataset import Form
@@ -49,7 +49,7 @@ class Folder:
     def want(self, wanted: Wanted) -> None:
         """Told of every sample before anything is written."""
         self._new += self._there(wanted) is None
-        self._all_have_sources &= bool(wanted.sample.sources)
+        self._all_have_sources &= bool(self._source_of(wanted))
 
     def write(
         self, samples: Callable[[], Iterator[Wanted]], left_out: Counter[str], progress: Callable[[int, int], None]
@@ -90,17 +90,17 @@ class Folder:
 
     def _added(self, wanted: Wanted, left_out: Counter[str]) -> Known | None:
         sample = wanted.sample
+        folder = self._out / wanted.split
+        for path, sha256 in sources_there(sample, left_out) if self._form.has_sources else ():
+            _put(path, folder / SOURCES / f"{sha256[:16]}{path.suffix.lower()}", sha256)
         before = self.known.get((wanted.split, sample.key))
         if before is not None and before.sha256 == sample.sha256 and not sample.path.is_file():
-            place = self._out / wanted.split / before.place  # only what is said of it has changed: this is its copy
+            place = folder / before.place  # only what is said of it has changed: this is its copy
             if place.is_file() and place.stat().st_size == before.facts.bytes:
                 return before._replace(digest=wanted.digest)
         facts = examined(wanted, before, left_out)
         if facts is None:
             return None
-        folder = self._out / wanted.split
-        for path, sha256 in sample.sources if self._form.has_sources else ():
-            _put(path, folder / SOURCES / f"{sha256[:16]}{path.suffix.lower()}", sha256)
         name = f"{sample.key}{sample.suffix}"
         if not _put(sample.path, folder / name, sample.sha256):
             name = f"{sample.key}~{sample.sha256[:8]}{sample.suffix}"
@@ -113,12 +113,20 @@ class Folder:
         sample = wanted.sample
         record: dict[str, Any] = {"file_name": known.place, **sample.record}
         if self._form.has_sources:
-            first = next((f"{SOURCES}/{sha[:16]}{path.suffix.lower()}" for path, sha in sample.sources), "")
+            first = self._source_of(wanted)
             # A reader of pictures opens it too, if all have one; a reader of videos would take it for a video.
             is_opened = self._form.kind == "imagefolder" and self._all_have_sources
             record["source_file_name" if is_opened else "source_path"] = first
         told = {name: _no_moment(value) for name, value in record.items()}
         return {**told, **asdict(known.facts), "digest": wanted.digest}
+
+    def _source_of(self, wanted: Wanted) -> str:
+        """The name of the first file that went in, where the dataset has that or can get it."""
+        for path, sha256 in wanted.sample.sources if self._form.has_sources else ():
+            name = f"{SOURCES}/{sha256[:16]}{path.suffix.lower()}"
+            if (self._out / wanted.split / name).is_file() or is_there(path, sha256):
+                return name
+        return ""
 
     def _list(self, split: str) -> TextIO:
         (self._out / split).mkdir(parents=True, exist_ok=True)

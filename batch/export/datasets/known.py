@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from batch import fetch
 from batch.export.datasets.facts import Facts, facts_of
 from batch.export.datasets.samples import Sample
 
-__all__ = ["MARKS", "Counts", "Known", "Wanted", "examined", "facts_in"]
+__all__ = ["MARKS", "Counts", "Known", "Wanted", "examined", "facts_in", "is_there", "sources_there"]
 
+SOURCES_REMEMBERED_MAX = 4096
 MARKS = ".fal-batch"  # the folder of what only this program reads
 
 
@@ -85,6 +87,29 @@ class Counts:
         self.bytes += facts.bytes
         told = f"{wanted.digest} {wanted.sample.key} {wanted.sample.sha256}"
         self.digest = (self.digest + int(hashlib.sha256(told.encode()).hexdigest()[:16], 16)) % 2**64
+
+
+def sources_there(sample: Sample, left_out: Counter[str] | None = None) -> list[tuple[Path, str]]:
+    """The files that went in and are there still, as they were; the others are counted."""
+    found = [(path, sha256) for path, sha256 in sample.sources if is_there(path, sha256)]
+    missing = len(sample.sources) - len(found)
+    if left_out is not None and missing:
+        left_out["sources not there"] += missing
+    return found
+
+
+def is_there(path: Path, sha256: str) -> bool:
+    """Whether the file has these bytes. A few pictures serve many rows, so what was read is remembered."""
+    try:
+        found = path.stat()
+        return path.is_file() and _sha256_of(path, found.st_ino, found.st_mtime_ns, found.st_size) == sha256
+    except OSError:
+        return False
+
+
+@functools.lru_cache(maxsize=SOURCES_REMEMBERED_MAX)
+def _sha256_of(path: Path, *facts: int) -> str:
+    return fetch.sha256_of(path)
 
 
 def facts_in(found: Mapping[str, Any]) -> Facts:

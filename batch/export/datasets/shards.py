@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from batch import fetch
 from batch.errors import InputError
 from batch.export.datasets.facts import Facts
-from batch.export.datasets.known import MARKS, Counts, Known, Wanted, examined, facts_in
+from batch.export.datasets.known import MARKS, Counts, Known, Wanted, examined, facts_in, sources_there
 
 if TYPE_CHECKING:
     from batch.export.datasets.dataset import Form
@@ -105,6 +105,8 @@ class Shards:
                 counts.added += place not in self._good
                 counts.kept += place in self._good
                 counts.note(wanted, facts)
+                if self.form.has_sources:
+                    sources_there(wanted.sample, left_out)
                 writers.add(wanted, facts)
             writers.finish()
         finally:

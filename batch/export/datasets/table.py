@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.export.datasets.facts import Facts
-from batch.export.datasets.known import Wanted
+from batch.export.datasets.known import Wanted, sources_there
 from batch.export.tables import parquet_module
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class TableShard:
     def add(self, wanted: Wanted, facts: Facts) -> None:
         sample = wanted.sample
         row: dict[str, Any] = {**sample.record, **asdict(facts), sample.kind: self._file(sample.path)}
-        if self._form.has_sources and sample.sources:
-            row["source_image"] = self._file(sample.sources[0][0])
+        sources = sources_there(sample) if self._form.has_sources else []
+        if sources:
+            row["source_image"] = self._file(sources[0][0])
         self._rows.append(row)
         self._waiting += facts.bytes if self._form.has_bytes else 1_000
         if self._waiting >= GROUP_BYTES:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from batch.export.datasets.facts import Facts
-from batch.export.datasets.known import Wanted
+from batch.export.datasets.known import Wanted, sources_there
 
 __all__ = ["TarShard"]
 
@@ -32,7 +32,7 @@ class TarShard:
         self._add_file(f"{sample.key}{sample.suffix}", sample.path)
         self._add_bytes(f"{sample.key}.json", json.dumps(told, ensure_ascii=False).encode("utf-8", "replace"))
         self._add_bytes(f"{sample.key}.txt", str(sample.record["prompt"]).encode("utf-8", "replace"))
-        for number, (path, _) in enumerate(sample.sources if self._has_sources else (), start=1):
+        for number, (path, _) in enumerate(sources_there(sample) if self._has_sources else (), start=1):
             name = "source" if number == 1 else f"source{number}"
             self._add_file(f"{sample.key}.{name}{path.suffix.lower()}", path)
 
