@@ -29,7 +29,7 @@ from batch import fetch
 from batch.fal import transports
 from batch.fetch import Fetcher
 
-OURS, THEIRS = "fal-batch", "curl --parallel"
+OURS, THEIRS = "fal-batch", "curl, in parallel"
 PACE, CPU = "MB/s", "cpu ms/file"
 LINE_BYTES_PER_SECOND = 125e6  # 1 Gbit/s
 
