@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
+    Act,
     Effects,
     Forward,
     Ran,
@@ -215,3 +217,22 @@ def test_a_first_submit_that_hangs_keeps_its_endpoint_waiting_for_moments_only(w
     ]
     ran = world.run(*table, concurrency="8", interrupt_after=240)
     assert all(ran.states[name] == "fetched" for name in names if name[0] == "b")
+
+
+def test_nothing_is_asked_of_fal_before_what_it_hangs_on_is_durable(world: World) -> None:
+    found: dict[str, tuple[str, bool]] = {}
+
+    def looks(call: str) -> Act:
+        async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+            with closing(sqlite3.connect(world.state / LEDGER_NAME)) as other:
+                query = "SELECT job.state, request_id IS NOT NULL FROM job JOIN attempt ON attempt.job_id = job.id"
+                [(state, has_request_id)] = other.execute(query).fetchall()
+            found[call] = state, bool(has_request_id)
+            return await forward()
+
+        return act
+
+    calls = ("submit", "status", "media")
+    ran = world.run(shot("a", 1, *(on(call, looks(call)) for call in calls)))
+    assert ran.exit_code == 0
+    assert found == {"submit": ("submitting", False), "status": ("submitted", True), "media": ("completed", True)}
