@@ -96,6 +96,9 @@ const fetch = globalThis.fetch;
 const here = (url) => String(url).replace(/^https:\/\/[a-z0-9.]+\.fal\.[a-z]+/, "%s");
 globalThis.fetch = (url, options) => fetch(here(url), options);
 """
+IF_IN_PROGRESS = 'if (update.status === "IN_PROGRESS") {'
+# A preview may be rendered between two questions, and then no update says IN_PROGRESS. The last update has the same logs.
+IF_IT_HAS_LOGS = "if (update.logs) {"
 TELL = "\nconsole.log(JSON.stringify({result, request_id, status, finished, url, dataUri, uploaded}));\n"
 
 
@@ -115,7 +118,9 @@ def test_javascript(node: str, place: tuple[str, Path], hosted: str) -> None:
     url, folder = place
     (folder / "node_modules").symlink_to(PROJECT / "node_modules")
     (folder / "addresses.mjs").write_text(TO_THIS_MACHINE % url)
-    (folder / "page.mjs").write_text("\n".join(samples("js")).replace(PICTURE, hosted) + TELL)
+    page = "\n".join(samples("js"))
+    assert page.count(IF_IN_PROGRESS) == 1
+    (folder / "page.mjs").write_text(page.replace(PICTURE, hosted).replace(IF_IN_PROGRESS, IF_IT_HAS_LOGS) + TELL)
     ended = subprocess.run(
         [node, "--import", "./addresses.mjs", "page.mjs"], cwd=folder, capture_output=True, text=True, timeout=60
     )
