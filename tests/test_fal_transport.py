@@ -28,7 +28,8 @@ import pytest
 from batch.errors import Action
 from batch.fal import transports
 from batch.fal.failures import Call, transport_failure
-from batch.fal.transport import HEAD_BYTES_MAX, IDLE_S_MAX, Transport
+from batch.fal.http1 import HEAD_BYTES_MAX
+from batch.fal.transport import IDLE_S_MAX, Transport
 
 LOOPS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 BODY = b'{"prompt": "a lighthouse"}'
@@ -564,7 +565,8 @@ async def more_to_read(transport: Any) -> None:
     """Until something, or the end, is there to read on each idle connection."""
     for connections in transport._idle.values():
         for connection in connections:
-            await anyio.to_thread.run_sync(select.select, [connection._socket], [], [])
+            while connection._stream.is_silent():
+                await anyio.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -1,30 +1,27 @@
 """HTTP/1.1 over a connection: what httpx calls a transport, made for many small questions at once.
 
 httpx's own looks at all of its connections for every request, a millisecond with ten in flight and eight with 256; here
-a question takes the connection that was used last, whatever their number. h11 reads and writes the protocol, anyio the
-sockets. What happens next after an error is failures.py's to say; here each error only gets its exact name, because a
-paid POST hangs on it: a Connect error before the first byte of the request, and none of these after it.
+a question takes the connection that was used last, whatever their number. The bytes are http1.py's, the sockets are
+sockets.py's. What happens next after an error is failures.py's to say; here each error only gets its exact name, because
+a paid POST hangs on it: a Connect error before the first byte of the request, and none of these after it.
 
-Only a GET or HEAD ever rides on a connection that was used before, and only such a one is sent again when the server
+Only a GET ever rides on a connection that was used before, and only such a one is sent again when the server
 had closed that connection meanwhile. Everything else has a connection of its own and is sent once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import anyio
-import anyio.abc
-import h11
 import httpx
 
 from batch.errors import InputError
+from batch.fal import sockets
+from batch.fal.http1 import AnswerReader, request_bytes
 
 __all__ = ["CONNECTIONS_MAX", "Transport", "transports"]
 
@@ -34,9 +31,7 @@ CONNECTIONS_MAX = 512
 IDLE_S_MAX = 20.0
 """A connection that was idle for longer is not used again: servers close theirs after a minute or so."""
 
-HEAD_BYTES_MAX = 64 * 1024  # of an answer's head; h11 refuses a longer one
-READ_BYTES = 256 * 1024  # as much as the event loop reads at once, so that nothing stays behind between two answers
-REPEATABLE = frozenset({"GET", "HEAD"})
+REPEATABLE = frozenset({"GET"})
 
 Origin = tuple[str, str, int]
 
@@ -91,7 +86,7 @@ class Transport(httpx.AsyncBaseTransport):
                 try:
                     return await self._asked(kept, request, timeouts)
                 except _ClosedMeanwhile:
-                    pass  # load-bearing: only a GET or HEAD comes this way, and not a byte of an answer had come
+                    pass  # load-bearing: only a GET comes this way, and not a byte of an answer had come
             connection = await self._connected(origin, request, timeouts)
             return await self._asked(connection, request, timeouts)
         except BaseException:
@@ -107,15 +102,14 @@ class Transport(httpx.AsyncBaseTransport):
         self, connection: _Connection, request: httpx.Request, timeouts: Mapping[str, float | None]
     ) -> httpx.Response:
         try:
-            head = await connection.ask(request, timeouts)
+            await connection.ask(request, timeouts)
         except BaseException:
             await connection.aclose()
             raise
         return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
+            connection.answer.status_code,
+            headers=connection.answer.headers,
             stream=_Body(connection, timeouts.get("read"), self._done_with),
-            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason},
         )
 
     async def _connected(
@@ -124,19 +118,13 @@ class Transport(httpx.AsyncBaseTransport):
         """A fresh connection. Whatever goes wrong here, not a byte of the request has left."""
         scheme, host, port = origin
         await _trace(request, "connection.connect_tcp.started")
+        tls = self._trust if scheme == "https" else None
         try:
-            with anyio.fail_after(timeouts.get("connect")):
-                stream: anyio.abc.ByteStream
-                if scheme == "https":
-                    stream = await anyio.connect_tcp(
-                        host, port, ssl_context=self._trust, tls_hostname=host, tls_standard_compatible=False
-                    )
-                else:
-                    stream = await anyio.connect_tcp(host, port)
+            stream = await sockets.connected(host, port, tls=tls, timeout_s=timeouts.get("connect"))
         except TimeoutError as exc:
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in time") from exc
-        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, UnicodeError) as exc:
-            raise httpx.ConnectError(f"cannot connect to {host}:{port}: {_words(exc)}") from exc
+        except OSError as exc:
+            raise httpx.ConnectError(f"cannot connect to {host}:{port}: {exc}") from exc
         return _Connection(stream, origin)
 
     async def _kept(self, origin: Origin) -> _Connection | None:
@@ -190,8 +178,8 @@ class _Body(httpx.AsyncByteStream):
         self._is_closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while isinstance(event := await self._connection.next_event(self._timeout_s), h11.Data):
-            yield bytes(event.data)
+        while piece := await self._connection.next_piece(self._timeout_s):
+            yield piece
 
     async def aclose(self) -> None:
         if not self._is_closed:
@@ -206,61 +194,47 @@ class _ClosedMeanwhile(Exception):
 class _Connection:
     """One connection: one request, its answer, then perhaps the next."""
 
-    def __init__(self, stream: anyio.abc.ByteStream, origin: Origin) -> None:
+    def __init__(self, stream: sockets.Stream, origin: Origin) -> None:
         self.origin = origin
+        self.answer = AnswerReader()
         self._stream = stream
-        self._socket: socket.socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)
-        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._is_kept = False
         self._idle_since = 0.0
-        self._has_heard = False
 
-    async def ask(self, request: httpx.Request, timeouts: Mapping[str, float | None]) -> h11.Response:
+    async def ask(self, request: httpx.Request, timeouts: Mapping[str, float | None]) -> None:
         """Sends the request, once, and reads the head of its answer."""
-        content = await request.aread()
-        try:
-            parts: list[h11.Event] = [
-                h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw),
-                *([h11.Data(data=content)] if content else []),
-                h11.EndOfMessage(),
-            ]
-            out = b"".join(self._protocol.send(part) or b"" for part in parts)
-        except h11.LocalProtocolError as exc:
-            raise httpx.LocalProtocolError(str(exc)) from exc
+        out = request_bytes(request, await request.aread())
         await _trace(request, "http11.send_request_headers.started")
         unsent = await self._send(out, timeouts.get("write"))
+        answer = self.answer
         try:
-            event = await self.next_event(timeouts.get("read"))
-            while isinstance(event, h11.InformationalResponse):
-                event = await self.next_event(timeouts.get("read"))
+            while not answer.has_head and answer.error is None:
+                await self._read_more(timeouts.get("read"))
+            if not answer.has_head and answer.error is not None:
+                raise answer.error
         except (httpx.ReadError, httpx.RemoteProtocolError) as exc:
-            if self._is_kept and not self._has_heard:
+            if self._is_kept and not answer.has_begun:
                 raise _ClosedMeanwhile from exc
             raise unsent or exc from exc
-        assert isinstance(event, h11.Response), "an answer begins with its head"
-        return event
 
-    async def next_event(self, timeout_s: float | None) -> object:
-        """What the answer goes on with: its head, a piece of its body, its end."""
-        while True:
-            try:
-                event = self._protocol.next_event()
-            except h11.RemoteProtocolError as exc:
-                raise httpx.RemoteProtocolError(str(exc)) from exc
-            if event is not h11.NEED_DATA:
-                return event
-            data = await self._received(timeout_s)
-            if not data and self._protocol.their_state is h11.SEND_RESPONSE:
-                raise httpx.RemoteProtocolError("the server closed the connection without a whole answer")
-            self._protocol.receive_data(data)
+    async def next_piece(self, timeout_s: float | None) -> bytes:
+        """The next piece of the answer's body, none at its end."""
+        answer = self.answer
+        while not answer.pieces:
+            if answer.error is not None:
+                raise answer.error
+            if answer.is_complete:
+                return b""
+            await self._read_more(timeout_s)
+        return answer.pieces.popleft()
 
     def is_at_rest(self) -> bool:
         """Whether the answer ended so that another request may follow; then the connection is ready for it."""
-        protocol = self._protocol
-        if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
+        answer = self.answer
+        if not (answer.is_complete and answer.may_be_followed) or answer.pieces:
             return False
-        protocol.start_next_cycle()
-        self._is_kept, self._has_heard, self._idle_since = True, False, anyio.current_time()
+        answer.begin()
+        self._is_kept, self._idle_since = True, anyio.current_time()
         return True
 
     def is_old(self) -> bool:
@@ -269,60 +243,39 @@ class _Connection:
     def is_usable(self) -> bool:
         """Whether an idle connection may carry another request: anything there to read on it is its end, or an answer
         that nobody asked for."""
-        return not self.is_old() and not _is_readable(self._socket)
+        return not self.is_old() and self._stream.is_silent()
 
     async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True), contextlib.suppress(OSError, anyio.BrokenResourceError):
-            await self._stream.aclose()
+        await self._stream.aclose()
 
     async def _send(self, out: bytes, timeout_s: float | None) -> httpx.WriteError | None:
         """The error of a broken connection is returned: a server that refuses a body before it has all of it has
         answered, and its answer is worth more than the error."""
         try:
-            with anyio.fail_after(timeout_s):
-                await self._stream.send(out)
+            await self._stream.send(out, timeout_s)
         except TimeoutError as exc:
             raise httpx.WriteTimeout("the request could not be sent in time") from exc
-        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            return httpx.WriteError(_words(exc))
+        except OSError as exc:
+            return httpx.WriteError(str(exc))
         return None
 
-    async def _received(self, timeout_s: float | None) -> bytes:
-        """The next bytes; none at the end."""
+    async def _read_more(self, timeout_s: float | None) -> None:
         try:
-            with anyio.fail_after(timeout_s):
-                data = await self._stream.receive(READ_BYTES)
-        except anyio.EndOfStream:
-            return b""
+            data = await self._stream.receive(timeout_s)
         except TimeoutError as exc:
             raise httpx.ReadTimeout("nothing came in time") from exc
-        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise httpx.ReadError(_words(exc)) from exc
-        self._has_heard = True
-        return data
+        except OSError as exc:
+            raise httpx.ReadError(str(exc)) from exc
+        if data:
+            self.answer.feed(data)
+        else:
+            self.answer.feed_end()
 
 
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in {"http", "https"}:
         raise httpx.UnsupportedProtocol(f"an address begins with http:// or https://, not {url.scheme}://")
     return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    if not hasattr(select, "poll"):
-        return bool(select.select([sock], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _words(exc: BaseException) -> str:
-    """The system's own words, which anyio keeps a level or two down."""
-    while inner := exc.__cause__ or (exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else None):
-        exc = inner
-    if isinstance(exc, OSError) and exc.errno and not isinstance(exc, socket.gaierror | ssl.SSLError):
-        return os.strerror(exc.errno)  # asyncio writes the address into its own words
-    return str(exc) or type(exc).__name__
 
 
 async def _trace(request: httpx.Request, name: str) -> None:
