@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import gzip
 import ipaddress
-import select
 import socket
 import ssl
 import struct
@@ -165,9 +164,10 @@ def meaning(error: Exception) -> Action:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
-BROKEN: dict[str, tuple[Life, type[Exception]]] = {
+EITHER = (httpx.NetworkError, httpx.RemoteProtocolError)  # as the request comes before the close, or after it
+BROKEN: dict[str, tuple[Life, type[Exception] | tuple[type[Exception], ...]]] = {
     "reset after connect": (resets_at_once, httpx.NetworkError),
-    "closed after connect": (closes_at_once, httpx.RemoteProtocolError),
+    "closed after connect": (closes_at_once, EITHER),
     "reset after half the request": (resets_after_half_the_request, httpx.NetworkError),
     "reset before the answer": (answers(then="reset"), httpx.ReadError),
     "closed before the answer": (answers(), httpx.RemoteProtocolError),
@@ -565,7 +565,7 @@ async def more_to_read(transport: Any) -> None:
     """Until something, or the end, is there to read on each idle connection."""
     for connections in transport._idle.values():
         for connection in connections:
-            while connection._stream.is_silent():
+            for _ in iter(connection._stream.is_silent, False):
                 await anyio.sleep(0.001)
 
 

@@ -97,7 +97,7 @@ const here = (url) => String(url).replace(/^https:\/\/[a-z0-9.]+\.fal\.[a-z]+/, 
 globalThis.fetch = (url, options) => fetch(here(url), options);
 """
 IF_IN_PROGRESS = 'if (update.status === "IN_PROGRESS") {'
-# A preview may be rendered between two questions, and then no update says IN_PROGRESS. The last update has the same logs.
+# A preview may be rendered between two questions, and then no update says IN_PROGRESS. The last one has the same logs.
 IF_IT_HAS_LOGS = "if (update.logs) {"
 TELL = "\nconsole.log(JSON.stringify({result, request_id, status, finished, url, dataUri, uploaded}));\n"
 

@@ -31,8 +31,8 @@ EYEBALLS_S = 0.25  # RFC 8305: one address after so long, while the one before i
 
 
 class Stream(Protocol):
-    """A connection. Its errors are OSError with the system's own words alone; TimeoutError means that `timeout_s` seconds
-    (None: any number) have passed, and nothing else."""
+    """A connection. Its errors are OSError with the system's own words; TimeoutError means that `timeout_s` seconds have
+    passed (None: it waits for ever), and nothing else."""
 
     async def send(self, data: bytes, timeout_s: float | None) -> None:
         """Hand over all of `data`; the last of it may still be on its way."""
@@ -68,7 +68,7 @@ async def _connected_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None
         port,
         ssl=tls,
         server_hostname=host if tls is not None else None,
-        happy_eyeballs_delay=EYEBALLS_S,
+        happy_eyeballs_delay=None if _NUMBERS.fullmatch(host) else EYEBALLS_S,  # tasks of its own, even for one address
     )
     return stream
 
@@ -227,6 +227,7 @@ def _is_readable(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
+_NUMBERS = re.compile(r"[0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # an address, not a name
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 

@@ -1,9 +1,9 @@
 """HTTP/1.1 over a connection: what httpx calls a transport, made for many small questions at once.
 
 httpx's own looks at all of its connections for every request, a millisecond with ten in flight and eight with 256; here
-a question takes the connection that was used last, whatever their number. The bytes are http1.py's, the sockets are
-sockets.py's. What happens next after an error is failures.py's to say; here each error only gets its exact name, because
-a paid POST hangs on it: a Connect error before the first byte of the request, and none of these after it.
+a question takes the connection that was used last, whatever their number. http1.py has the bytes, sockets.py the
+sockets. What happens next after an error is failures.py's to say; here each error only gets its exact name, because a
+paid POST hangs on it: a Connect error before the first byte of the request, and none of these after it.
 
 Only a GET ever rides on a connection that was used before, and only such a one is sent again when the server
 had closed that connection meanwhile. Everything else has a connection of its own and is sent once.
@@ -177,9 +177,13 @@ class _Body(httpx.AsyncByteStream):
         self._done_with = done_with
         self._is_closed = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self._connection.next_piece(self._timeout_s):
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if piece := await self._connection.next_piece(self._timeout_s):
+            return piece
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         if not self._is_closed:

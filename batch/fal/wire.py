@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import anyio
 import httpx
@@ -19,7 +20,7 @@ from batch.fal.failures import Call, transport_failure
 from batch.fal.protocol import Answer, Hosts, is_at, origin, parsed_http_date
 from batch.fal.webhook import without_secrets
 
-__all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "read_body", "request_of"]
+__all__ = ["BODY_BYTES_MAX", "CALL_DEADLINE_S", "CONNECT_TIMEOUT_S", "Wire", "chunks_of", "read_body", "request_of"]
 
 CLOCK_OFFSET_S_MAX = 7 * 86400.0  # a Date further off is a broken cache's, not a clock's
 CLOCK_SET_S = 30.0  # by so much a clock does not drift within a run: it was set, or the machine slept
@@ -138,9 +139,7 @@ class Wire:
                 response = await self._transport.handle_async_request(request)
             try:
                 self.note_date(response.headers)
-                yield Streamed(
-                    status_code=response.status_code, headers=response.headers, chunks=response.aiter_bytes()
-                )
+                yield Streamed(status_code=response.status_code, headers=response.headers, chunks=chunks_of(response))
             finally:
                 await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
@@ -215,15 +214,32 @@ def request_of(
     """A request as it goes to a transport: without httpx's client above it there is no environment, no redirect, no
     cookie and no login that nobody asked for."""
     return httpx.Request(
-        method, url, params=params, headers=dict(headers), content=content, extensions={"timeout": timeout.as_dict()}
+        method,
+        _parsed_url(url),
+        params=params,
+        headers=dict(headers),
+        content=content,
+        extensions={"timeout": timeout.as_dict()},
     )
+
+
+# Submits go to a few addresses; and a job's is asked about more than once.
+_parsed_url = lru_cache(maxsize=1024)(httpx.URL)
 
 
 async def read_body(response: httpx.Response, body: bytearray, bytes_max: int) -> bool:
     """Reads a body into `body`, where what came before a break stays. False when there is more than the bound."""
-    async for chunk in response.aiter_bytes():
+    async for chunk in chunks_of(response):
         room = bytes_max - len(body)
         body += chunk[:room]
         if len(chunk) > room:
             return False
     return True
+
+
+def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The pieces of a body as they come; past httpx's decoders where nothing is encoded: they cost more than reading."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return aiter(response.stream)
