@@ -31,8 +31,8 @@ EYEBALLS_S = 0.25  # RFC 8305: one address after so long, while the one before i
 
 
 class Stream(Protocol):
-    """A connection. Its errors are OSError with the system's own words; TimeoutError means that `timeout_s` seconds have
-    passed (None: it waits for ever), and nothing else."""
+    """A connection. Its errors are OSError with the system's own words; TimeoutError means that `timeout_s` seconds
+    have passed (None: it waits for ever), and nothing else."""
 
     async def send(self, data: bytes, timeout_s: float | None) -> None:
         """Hand over all of `data`; the last of it may still be on its way."""
