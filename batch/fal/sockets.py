@@ -15,7 +15,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.abc
@@ -62,14 +62,11 @@ async def connected(host: str, port: int, *, tls: ssl.SSLContext | None, timeout
 
 
 async def _connected_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
-    _, stream = await asyncio.get_running_loop().create_connection(
-        _LoopStream,
-        host,
-        port,
-        ssl=tls,
-        server_hostname=host if tls is not None else None,
-        happy_eyeballs_delay=None if _NUMBERS.fullmatch(host) else EYEBALLS_S,  # tasks of its own, even for one address
-    )
+    loop = asyncio.get_running_loop()
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
+    if isinstance(loop, asyncio.BaseEventLoop) and not _NUMBERS.fullmatch(host):  # uvloop's does not know the word
+        options["happy_eyeballs_delay"] = EYEBALLS_S
+    _, stream = await loop.create_connection(_LoopStream, host, port, **options)
     return stream
 
 
@@ -89,8 +86,7 @@ class _LoopStream(asyncio.Protocol):
     # --- what the loop calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is none by inheritance
         self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:

@@ -36,7 +36,7 @@ PACE_S, PACE_BYTES = 300.0, 64 * 1024
 """Less than this much in this long is a connection that drips: given up, and resumed later over another."""
 
 OPEN_DEADLINE_S = 120.0  # until the answer begins, redirects included
-WRITE_BYTES = 512 * 1024  # a thread for every 64 KiB of the network would cost more than the writing
+WRITE_BYTES = 1024 * 1024  # a thread for every piece of the network would cost more than the writing
 FILE_BYTES_MAX = 20 * 1024**3
 """No model makes a file of 20 GiB; an answer that does not end is stopped before it fills the disk."""
 
