@@ -517,6 +517,52 @@ def test_an_answer_to_half_a_body_counts_more_than_the_broken_sending(backend: s
 
 
 @LOOPS
+def test_a_server_that_takes_nothing_may_have_been_sent_all(backend: str) -> None:
+    async def takes_nothing(server: Server, stream: Stream) -> None:
+        await anyio.sleep_forever()
+
+    async def use(server: Server) -> Exception:
+        asking = request("POST", server.url, b"x" * 30_000_000)
+        asking.extensions["timeout"]["write"] = 0.05
+        return await failure(submit_transport(), asking)
+
+    error = at(backend, use, takes_nothing)
+    assert type(error) is httpx.WriteTimeout and meaning(error) is Action.IN_DOUBT
+
+
+@LOOPS
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+def test_a_body_is_read_no_further_ahead_than_a_bound_and_comes_whole(
+    backend: str, is_tls: bool, certificate: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    piece, count = bytes(range(256)) * 4096, 30  # 30 MiB, more than the system holds on both sides
+    sent = 0
+
+    async def sends_much(server: Server, stream: Stream) -> None:
+        nonlocal sent
+        await server.read(stream)
+        await stream.send(HEAD + b"Content-Length: %d\r\n\r\n" % (len(piece) * count))
+        for sent in range(1, count + 1):  # noqa: B007 - read by the test
+            await stream.send(piece)
+
+    async def use(server: Server) -> tuple[int, bytes]:
+        transport = Transport(trust=trusting)
+        response = await transport.handle_async_request(request("GET", server.url))
+        seen = -1
+        while seen != sent:  # until the server gets no further
+            seen = sent
+            await anyio.sleep(0.05)
+        body = b"".join([chunk async for chunk in response.aiter_bytes()])
+        await response.aclose()
+        await transport.aclose()
+        return seen, body
+
+    seen, body = at(backend, use, sends_much, tls=certificate if is_tls else None)
+    assert seen < count
+    assert body == piece * count
+
+
+@LOOPS
 def test_a_request_arrives_as_it_was_given(backend: str) -> None:
     async def use(server: Server) -> bytes:
         asking = request("POST", server.url + "?fal_webhook=https%3A%2F%2Fx", BODY, Authorization="Key a:b")
