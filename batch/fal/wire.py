@@ -239,7 +239,7 @@ async def read_body(response: httpx.Response, body: bytearray, bytes_max: int) -
 
 def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
     """The pieces of a body as they come; past httpx's decoders where nothing is encoded: they cost more than that."""
-    if "content-encoding" in response.headers:
+    if "content-encoding" in response.headers or response.is_stream_consumed:  # httpx keeps what it read
         return response.aiter_bytes()
     assert isinstance(response.stream, httpx.AsyncByteStream)
     return aiter(response.stream)
