@@ -104,7 +104,7 @@ def main() -> None:
                 rounds=options.rounds,
                 goals=[Goal(measure=PACE, baseline=THEIRS, at_least=0.9)],
                 facts={"files": options.files, "file_bytes": options.file_bytes, "bytes_per_second": pace},
-                packages=("httpx", "h11", "anyio"),
+                packages=("httpx", "httptools", "anyio"),
                 out=folder / f"downloads_{name}.json",
             )
 

@@ -58,7 +58,7 @@ def part(queue: Queue, options: Any, service_s: float, goals: list[Goal], title:
         goals=goals,
         left_out=absent,
         facts={"jobs": options.jobs, "in_flight": options.in_flight, "service_s": service_s},
-        packages=("fal-client", "httpx", "h11", "anyio", "aiohttp"),
+        packages=("fal-client", "httpx", "httptools", "anyio", "aiohttp"),
         out=out,
     )
 
