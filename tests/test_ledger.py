@@ -22,7 +22,8 @@ from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, make
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
 from batch.ledger import Ledger, LedgerReader, OpenJob, compare, open_reader
-from batch.ledger.write import PLANNING_CHUNK, RETRIED_CHUNK, SUBMIT_OPEN_S
+from batch.ledger.planning import PLANNING_CHUNK
+from batch.ledger.write import RETRIED_CHUNK, SUBMIT_OPEN_S
 from batch.reconcile import proof_due_at
 from batch.states import TRANSITIONS, Event, State
 

@@ -41,7 +41,7 @@ CREATE TABLE campaign (
 );
 CREATE TABLE job (                      -- what is wanted, and where it stands
   id INTEGER PRIMARY KEY,
-  key TEXT NOT NULL UNIQUE CHECK (length(key) = 32),
+  key TEXT NOT NULL CHECK (length(key) = 32),
   endpoint TEXT NOT NULL,
   input TEXT NOT NULL CHECK (json_valid(input)),
   take INTEGER NOT NULL CHECK (take >= 1),
@@ -55,6 +55,7 @@ CREATE TABLE job (                      -- what is wanted, and where it stands
   message TEXT,                         -- the same for a person
   planned_at REAL NOT NULL
 );
+CREATE UNIQUE INDEX job_key ON job (key);  -- in ledgers of before 2026-11-29 a constraint of the table
 CREATE INDEX job_fresh ON job (id) WHERE state = 'planned' AND due_at = 0;
 CREATE INDEX job_again ON job (due_at) WHERE state = 'waiting' OR (state = 'planned' AND due_at > 0);
 CREATE INDEX job_following ON job (due_at) WHERE state IN ('submitted', 'completed');

@@ -1,4 +1,4 @@
-"""Writing the ledger: planning, claiming, and one method per transition of the table in `states`.
+"""Writing the ledger: claiming, and one method per transition of the table in `states`; `planning` has the rest.
 
 Each method is one step (`steps` says how one is written), durable before it returns or, where a run shares commits,
 before its `durable` does. A step that the table does not allow is a LedgerFault naming the job, and changes nothing.
@@ -20,11 +20,12 @@ from batch.asking import Took
 from batch.budget import Cost
 from batch.endpoints import UnitPrice
 from batch.errors import Blocked, InputError, LedgerFault
-from batch.jobs import Attempt, LocalFile, Outcome, Row, Ticket, Upload, canonical_json
+from batch.jobs import Attempt, Outcome, Ticket, Upload
 from batch.ledger import lock
+from batch.ledger.planning import Planning
 from batch.ledger.schema import LEDGER_NAME, migrate
-from batch.ledger.steps import MESSAGE_CHARS_MAX, Settle, Steps
-from batch.ledger.values import OpenJob, Placement, Planned
+from batch.ledger.steps import MESSAGE_CHARS_MAX, Settle
+from batch.ledger.values import OpenJob, Placement
 from batch.states import Event
 
 __all__ = ["SUBMIT_OPEN_S", "Ledger", "open_ledger"]
@@ -39,21 +40,7 @@ BUSY_S = 2.0
 """How long a write waits for another program that holds the file (an editor with unsaved changes). SQLite waits on the
 event loop, so it must be less than a run has to leave when it is told to."""
 
-PLANNING_CHUNK = 2_000  # rows an executemany; larger ones measured no faster
-INSERTED_TOGETHER = 100
-"""Rows in one INSERT. SQLite prepares its checks once for each (the list of states is an index that it builds), so that
-a job costs a quarter less than by one statement each. 999 values are what every SQLite takes."""
-PLANNING_CACHE_KIB = 8_192
-"""Of pages, while a manifest is taken over: keys come in no order, and a million of them go through 2 MB of pages (what
-SQLite takes by itself) up to an eighth slower. More gains a little more, and takes memory."""
-CACHE_KIB = 2_000  # SQLite's own
 RETRIED_CHUNK = 500  # jobs a transaction: a commit costs as much as many of them
-
-_JOBS = """INSERT INTO job (id, key, endpoint, input, take, price_micros, planned_at) VALUES {}
-    ON CONFLICT (key) DO NOTHING"""
-_PLACES = """INSERT INTO row (campaign_id, row_id, take, job_id, reading, position, address, stem) VALUES {}
-    ON CONFLICT (campaign_id, row_id, take, job_id) DO UPDATE SET reading = excluded.reading,
-      position = excluded.position, address = excluded.address, stem = excluded.stem"""
 
 
 @contextmanager
@@ -105,145 +92,8 @@ def _claim_host(connection: sqlite3.Connection, folder: Path, queue_url: str, at
         )
 
 
-class Ledger(Steps):
+class Ledger(Planning):
     """The one writer of a ledger."""
-
-    # --- planning ---
-
-    def campaign(self, name: str, manifest: Path) -> int:
-        """The number of the campaign, made where it is new. InputError when the name belongs to another manifest."""
-        found = self.check_campaign(name, manifest)
-        path = self.manifest_path(manifest)
-        if found is not None:  # a manifest that was never taken over leaves the name free
-            self._write("UPDATE campaign SET manifest = ? WHERE id = ? AND manifest != ?", (path, found, path))
-            return found
-        with self._transaction():
-            made = self._db.execute(
-                "INSERT INTO campaign (name, manifest, created_at) VALUES (?, ?, ?)", (name, path, self._clock())
-            )
-        assert made.lastrowid is not None
-        return made.lastrowid
-
-    def plan(self, campaign_id: int, rows: Iterable[Row], *, cap_micros: int | None = None) -> Planned:
-        """Take over a reading of the manifest, all of it or (when reading it raises) nothing of it."""
-        with self.planning(campaign_id, rows, cap_micros=cap_micros) as planned:
-            return planned
-
-    @contextmanager
-    def planning(
-        self,
-        campaign_id: int,
-        rows: Iterable[Row],
-        *,
-        cap_micros: int | None = None,
-        basis: Callable[[], Mapping[str, Any] | None] = lambda: None,
-        endpoint: str | None = None,
-    ) -> Iterator[Planned]:
-        """A reading of the manifest, taken over when the body ends well, as if never read when it raises.
-
-        Jobs already known keep their state; rows of an older reading stay, unwanted from now on. The body may only ask.
-        `basis` is asked behind the last row for what the reading was made of, which `last_basis` gives back; `endpoint`
-        is what was said for rows that name none, which `given_endpoint` gives back.
-        """
-        before = self.newest()
-        reading = self.reading(campaign_id) + 1
-        self._db.execute("PRAGMA synchronous = NORMAL")  # no money hangs on a plan: it can be read again
-        self._db.execute(f"PRAGMA cache_size = -{PLANNING_CACHE_KIB}")
-        try:
-            with self._transaction():
-                for chunk in _chunks(rows, PLANNING_CHUNK):
-                    self._plan_chunk(campaign_id, reading, chunk)
-                self._db.execute("UPDATE campaign SET reading = ? WHERE id = ?", (reading, campaign_id))
-                self._drop_wishes_of_others(campaign_id, reading)
-                planned = self.planned(campaign_id, before=before, cap_micros=cap_micros)
-                self._note_reading(campaign_id, reading, planned, basis(), endpoint)
-                yield planned
-        finally:
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-
-    @contextmanager
-    def planning_again(self, campaign_id: int, *, cap_micros: int | None = None) -> Iterator[Planned]:
-        """As `planning` the very rows of the newest reading, of which the caller knows that the manifest still has
-        them: `last_basis` has told what it was made of."""
-        with self._transaction():
-            self._drop_wishes_of_others(campaign_id, self.reading(campaign_id))
-            yield self.planned_again(campaign_id, cap_micros=cap_micros)
-
-    def _note_reading(
-        self,
-        campaign_id: int,
-        number: int,
-        planned: Planned,
-        basis: Mapping[str, Any] | None,
-        endpoint: str | None,
-    ) -> None:
-        newest = self._db.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0]
-        self._db.execute("DELETE FROM reading WHERE campaign_id = ?", (campaign_id,))
-        told = None if basis is None else json.dumps(basis, ensure_ascii=False)
-        self._db.execute(
-            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, jobs, endpoint)
-            VALUES (?, ?, ?, ?, ?, ?, ?)""",
-            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.jobs, endpoint),
-        )
-
-    def _plan_chunk(self, campaign_id: int, reading: int, rows: list[Row]) -> None:
-        at = self._clock()
-        files: dict[str, LocalFile] = {}
-        jobs = []
-        for row in rows:
-            job = row.job
-            jobs.append((job.key, job.endpoint, job.text or canonical_json(job.input), job.take, job.price_micros, at))
-            if job.files:
-                files |= {file.sha256: file for file in job.files}
-        ids = self._job_ids(jobs)
-        places = [
-            (campaign_id, row.id, row.job.take, id, reading, row.position, row.address, row.stem)
-            for row, id in zip(rows, ids, strict=True)
-        ]
-        self._insert(_PLACES, places)
-        self._db.executemany(
-            """INSERT INTO upload (sha256, path, size_bytes, media_type) VALUES (?, ?, ?, ?)
-            ON CONFLICT (sha256) DO UPDATE SET path = excluded.path WHERE path != excluded.path""",
-            [(f.sha256, str(f.path.resolve()), f.size_bytes, f.media_type) for f in files.values()],
-        )
-
-    def _job_ids(self, jobs: Sequence[tuple[object, ...]]) -> Sequence[int]:
-        """The numbers of these jobs, those that are new inserted; each begins with its key."""
-        # There is one writer, so numbers can be given here; where none of the jobs was known they are right.
-        first = self.newest()[0] + 1
-        if self._insert(_JOBS, [(id, *job) for id, job in enumerate(jobs, start=first)]) == len(jobs):
-            return range(first, first + len(jobs))
-        self._db.executemany(
-            """UPDATE job SET price_micros = ?1 WHERE key = ?2
-            AND state NOT IN ('completed', 'fetched') AND price_micros IS NOT ?1""",
-            [(job[4], job[0]) for job in jobs],
-        )
-        keys = json.dumps([job[0] for job in jobs])
-        found = self._db.execute("SELECT key, id FROM job WHERE key IN (SELECT value FROM json_each(?))", (keys,))
-        ids = {row[0]: row[1] for row in found}
-        return [ids[job[0]] for job in jobs]
-
-    def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
-        """Insert the rows by a statement with `{}` for their places, many at a time; how many were new."""
-        count = 0
-        for start in range(0, len(rows), INSERTED_TOGETHER):
-            some = rows[start : start + INSERTED_TOGETHER]
-            places = f"({', '.join('?' * len(some[0]))})"
-            values = tuple(itertools.chain.from_iterable(some))
-            count += self._db.execute(statement.format(", ".join([places] * len(some))), values).rowcount
-        return count
-
-    def _drop_wishes_of_others(self, campaign_id: int, reading: int) -> None:
-        """What this campaign wants is not called off because another one, that did not know of it, wished so. A job
-        that fal has taken out of its queue already is not to be had back."""
-        query = """SELECT id, job_id FROM attempt WHERE cancel_asked_at IS NOT NULL AND ended_at IS NULL
-            AND cancel_asked_by != ? AND cancel_answer IS NOT 'removed' AND EXISTS (SELECT 1 FROM row
-              WHERE row.job_id = attempt.job_id AND row.campaign_id = ? AND row.reading = ?)"""
-        for id, job_id in self._db.execute(query, (campaign_id, campaign_id, reading)).fetchall():
-            dropped = {"cancel_asked_at": None, "cancel_asked_by": None, "cancel_answer": None}
-            self._update("attempt", dropped, "id = ?", (id,))
-            self._update("job", {"message": "not called off any more: another campaign wants it"}, "id = ?", (job_id,))
 
     # --- submitting ---
 
