@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import bisect
 import enum
 import hashlib
 import json
@@ -94,7 +95,7 @@ class LocalFile:
     media_type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: a million are made, and that makes each take twice as long
 class Job:
     """One thing wanted once: endpoint + input + take.
 
@@ -111,7 +112,7 @@ class Job:
     text: str | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: a million are made, and that makes each take twice as long
 class Row:
     """One line of the sheet (one take of it), and the job it wants.
 
@@ -307,7 +308,8 @@ def _object_text(members: Sequence[str]) -> str:
 def derived_seed(key: str, minimum: int = SEED_MIN, maximum: int = SEED_MAX) -> int:
     """The seed of a job whose row names none: a number from its key, `minimum` to `maximum` inclusive."""
     assert minimum <= maximum
-    return minimum + int(hashlib.sha256(b"seed:" + key.encode()).hexdigest()[:16], 16) % (maximum - minimum + 1)
+    digest = hashlib.sha256(b"seed:" + key.encode()).digest()
+    return minimum + int.from_bytes(digest[:8], "big") % (maximum - minimum + 1)
 
 
 def seeded(
@@ -330,7 +332,7 @@ def seeded(
     and `-`: such names stand in the same order with the rest of their member behind them.
     """
     has_text = members is not None
-    said = list(_members(_content_texts(input)) if members is None else members)
+    said = _members(_content_texts(input)) if members is None else members
     if seed_field is None:
         return _key(endpoint, said, take), input, _object_text(said) if has_text else None
     head = f"{_quoted(seed_field)}:"
@@ -339,7 +341,10 @@ def seeded(
     seed = derived_seed(key, minimum, maximum)
     if input.get(seed_field) not in (None, -1, seed):
         return _key(endpoint, said, take), input, _object_text(said) if has_text else None
-    text = _object_text(sorted([*others, f"{head}{seed}"])) if has_text else None
+    text = None
+    if has_text:
+        place = bisect.bisect(others, head)
+        text = _object_text([*others[:place], f"{head}{seed}", *others[place:]])
     return key, {**input, seed_field: seed}, text
 
 

@@ -13,7 +13,6 @@ from batch import jobs
 __all__ = ["Template", "TemplateError", "one_name", "row_hash", "without_suffix"]
 
 _MEDIA_SUFFIX = re.compile(r"\.(mp4|mov|webm|mkv|gif|png|jpe?g|webp|avif|wav|mp3|flac|ogg|glb)$", re.IGNORECASE)
-_SEPARATORS = str.maketrans({"/": "-", "\\": "-"})
 
 
 def row_hash(cells: Mapping[str, str]) -> str:
@@ -57,7 +56,7 @@ class Template:
 
 def one_name(text: str) -> str:
     """A value as part of a file name: a separator in it makes no folder."""
-    return text.strip().translate(_SEPARATORS)
+    return text.strip().replace("/", "-").replace("\\", "-")
 
 
 def without_suffix(text: str) -> str:

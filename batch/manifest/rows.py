@@ -97,7 +97,13 @@ class Reading:
         self._check_head()
         number, before = 0, self._report.count
         for number, record in enumerate(self._records(), start=1):
-            yield from self._rows_of(record, number)
+            values = self._usual_values(record)
+            if values is None:
+                yield from self._rows_of(record, number)
+                continue
+            row = self._usual_row(record, number, values)
+            if row is not None:
+                yield row
         self._refuse_lone_takes()
         if not number and self._report.count == before:
             self._report.add(self._header.at(None), "", "names the columns, and no row follows", "no_rows")
@@ -153,11 +159,6 @@ class Reading:
         texts = self._texts(cells)
         spoiled = self._spoiled_by(record, texts) if self._in_templates else frozenset()
         id = self._id(record, texts)
-        if self._usual is not None and not self._report.count:
-            usual = self._usual_row(record, number, id, texts, self._usual)
-            if usual is not None:
-                yield usual
-                return
         if later is not None:
             self._first_take = (id, row_hash(texts))
         takes = self._takes(record)
@@ -168,11 +169,19 @@ class Reading:
         for variant in self._variants.of(record, texts, id):
             yield from self._takes_of(variant, number, id, takes, keys, spoiled)
 
-    def _usual_row(self, record: Record, number: int, id: str, texts: Mapping[str, str], target: Target) -> Row | None:
-        """The one row of a record that has nothing of its own, without the questions that `_takes_of` asks; None where
-        it has to ask them. Nothing is reported here."""
-        values = self._inputs.usual_values(record.cells, target)
-        if values is None:
+    def _usual_values(self, record: Record) -> Values | None:
+        """The input of a record that has nothing of its own, for `_usual_row`; None where it is one for `_rows_of`, as
+        are all after the first issue. Nothing is reported here."""
+        if self._usual is None or self._report.count:
+            return None
+        return self._inputs.usual_values(record.cells, self._usual)
+
+    def _usual_row(self, record: Record, number: int, values: Values) -> Row | None:
+        """The one row of a usual record, without the questions that `_takes_of` asks; None where its id is wrong."""
+        assert self._usual is not None, "else there are no usual values"
+        texts = self._texts(record.cells)
+        id = self._id(record, texts)
+        if self._report.count:
             return None
         self._position += 1
         return Row(
@@ -181,7 +190,7 @@ class Reading:
             position=self._position,
             cells=texts,
             stem=one_name(id) or id,
-            job=_job(target, values, 1, self._head.price_micros),
+            job=_job(self._usual, values, 1, self._head.price_micros),
             number=number,
             line=record.number,
             image_size=values.image_size,

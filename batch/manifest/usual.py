@@ -50,6 +50,7 @@ class _Cells:
 
     def __init__(self, column: Column, field: Field, folders: tuple[Path, ...], files: Files) -> None:
         self.index, self.name = column.index, field.name
+        self._head = member_text(field.name, "")[:-2]  # of its member of the JSON
         self.known: dict[object, _Known] = {}
         self._field, self._folders, self._files = field, folders, files
         # What has parts is read anew for each row, which may change them.
@@ -61,7 +62,7 @@ class _Cells:
         """What a filled cell is that is not known; None where it must be looked at with its whole row."""
         if self._lengths is not None and type(cell) is str and _is_plain(cell):
             is_right = self._lengths[0] <= len(cell) <= self._lengths[1]
-            return (cell, f'"{self.name}":{canonical_json(cell)}', None) if is_right else None
+            return (cell, self._head + canonical_json(cell), None) if is_right else None
         key = cell if type(cell) is str else (type(cell), cell)  # 1 is not true
         if not self._is_simple or not isinstance(cell, _SCALARS):
             return None
@@ -109,17 +110,20 @@ class UsualRows:
         self._cells = [_Cells(c, f, (own_folder,) if c.is_axis else folders, files) for c, f in columns]
         self._empty = [column.index for column in empty]
         self._defaults = defaults
-        self._members = {name: member_text(name, value) for name, value in defaults.items()}
+        # The members in the order of their names, each in a place of its own: that of a field not set is empty.
+        ordered = sorted(set(names))
+        self._members = [member_text(name, defaults[name]) if name in defaults else "" for name in ordered]
+        self._places = [(cells, cells.index, ordered.index(cells.name)) for cells in self._cells]
         self._required = frozenset(endpoint.input_schema.get("required", ()))
         self._media = [field.name for field in endpoint.fields if field.holds_files]  # in the order they are sent up
         self._image = next((field.name for field in endpoint.fields if field.media == "image"), None)
 
     def values(self, cells: Sequence[object]) -> Values | None:
         """The row's input; None where it is not a usual row."""
-        input, members = dict(self._defaults), dict(self._members)
+        input, members = dict(self._defaults), self._members.copy()
         named: dict[str, FileCell] = {}
-        for column in self._cells:
-            cell = cells[column.index]
+        for column, index, place in self._places:
+            cell = cells[index]
             if not cell and (cell is None or cell == ""):
                 continue  # an empty cell is a field that is not set
             known = column.known.get(cell) if type(cell) is str else None
@@ -127,13 +131,12 @@ class UsualRows:
                 known = column.read(cell)
                 if known is None:
                     return None
-            name = column.name
-            input[name], members[name], file = known
+            input[column.name], members[place], file = known
             if file is not None:
-                named[name] = file
+                named[column.name] = file
         if not self._required <= input.keys() or (self._empty and any(cells[n] not in (None, "") for n in self._empty)):
             return None
-        values = Values(input=input, files={}, members=sorted(members.values()))
+        values = Values(input=input, files={}, members=list(filter(None, members)))
         for name in self._media if len(named) > 1 else named:
             file = named.get(name)
             if file is not None and file.local is not None:

@@ -22,7 +22,7 @@ _UNSEEN = re.compile("[\u200b\u200e\u200f\u2060\ufeff\u00ad]")  # marks of width
 TOP_ROWS = 20  # of a sheet whose header may stand below a title
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a million are made, and that makes each take twice as long
 class Record:
     """One row of a sheet or of a campaign's own list of rows.
 
