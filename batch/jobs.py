@@ -341,11 +341,9 @@ def seeded(
     seed = derived_seed(key, minimum, maximum)
     if input.get(seed_field) not in (None, -1, seed):
         return _key(endpoint, said, take), input, _object_text(said) if has_text else None
-    text = None
-    if has_text:
-        place = bisect.bisect(others, head)
-        text = _object_text([*others[:place], f"{head}{seed}", *others[place:]])
-    return key, {**input, seed_field: seed}, text
+    sent = [*others]
+    bisect.insort(sent, f"{head}{seed}")
+    return key, {**input, seed_field: seed}, _object_text(sent) if has_text else None
 
 
 def member_text(name: str, value: object) -> str:
