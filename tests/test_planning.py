@@ -114,6 +114,16 @@ def test_a_job_that_was_fetched_stays_so_at_its_price_when_many_new_ones_come_be
     check_ledger(tmp_path)
 
 
+def test_the_index_stays_where_most_of_a_reading_is_known(tmp_path: Path) -> None:
+    prompts = [str(n) for n in range(LONG)]
+    statements: list[str] = []
+    with opened(tmp_path) as ledger:
+        plan(ledger, rows_of(prompts))
+        ledger._db.set_trace_callback(statements.append)
+        assert plan(ledger, rows_of([*prompts[:-1], "another"])).changed == 1
+    assert [statement for statement in statements if "job_key" in statement and "sqlite_master" not in statement] == []
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_long_plan_is_what_one_is_that_looks_up_every_job(tmp_path: Path, seed: int) -> None:
     """Readings of random length, of new and known rows, some of them fetched, some that repeat others near or far."""
