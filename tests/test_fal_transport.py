@@ -517,6 +517,31 @@ def test_an_answer_to_half_a_body_counts_more_than_the_broken_sending(backend: s
 
 
 @LOOPS
+def test_a_connection_that_ended_while_the_rest_of_a_body_was_still_taken_is_closed_without_an_error(
+    backend: str,
+) -> None:
+    body, has_taken_all = b"x" * 10_000_000, anyio.Event()
+
+    async def lingers(server: Server, stream: Stream) -> None:
+        taken = len(await stream.receive(100))
+        await stream.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await stream.send_eof()
+        while taken <= len(body):  # with the head it is more
+            taken += len(await stream.receive())
+        has_taken_all.set()
+        await anyio.sleep_forever()
+
+    async def use(server: Server) -> tuple[int, bytes]:
+        response = await submit_transport().handle_async_request(request("POST", server.url, body))
+        await has_taken_all.wait()
+        found = b"".join([chunk async for chunk in response.aiter_bytes()])
+        await response.aclose()
+        return response.status_code, found
+
+    assert at(backend, use, lingers) == (413, b"")
+
+
+@LOOPS
 def test_a_server_that_takes_nothing_may_have_been_sent_all(backend: str) -> None:
     async def takes_nothing(server: Server, stream: Stream) -> None:
         await anyio.sleep_forever()

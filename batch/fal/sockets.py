@@ -77,6 +77,7 @@ class _LoopStream(asyncio.Protocol):
         self._pieces: deque[bytes] = deque()
         self._held_bytes = 0
         self._has_ended = False
+        self._is_lost = False
         self._error: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -102,7 +103,7 @@ class _LoopStream(asyncio.Protocol):
         _wake(self._reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._has_ended = True
+        self._has_ended = self._is_lost = True
         self._error = exc
         _wake(self._reader)
         _wake(self._writer)
@@ -145,7 +146,8 @@ class _LoopStream(asyncio.Protocol):
         return not (self._pieces or self._has_ended or _is_readable(self._socket))
 
     async def aclose(self) -> None:
-        self._transport.abort()
+        if not self._is_lost:  # asyncio's own fails on one that went once the last of its bytes had left
+            self._transport.abort()
 
     def _broken(self) -> OSError:
         return OSError(_words(self._error or BrokenPipeError(errno.EPIPE, "")))
