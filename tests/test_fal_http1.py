@@ -88,6 +88,31 @@ def test_an_answer_is_what_h11_reads_of_it_whole_cut_or_broken_off(seed: int) ->
     assert by_ours(read(raw, rng)) == whole
 
 
+HEAD, LENGTH = b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n"
+SLOPPY = {
+    "blanks after a value": HEAD + b"X-Fal-Request-Id: abc \t\r\n" + LENGTH + b"\r\n{}",
+    "blanks after a coding": HEAD + b"Transfer-Encoding: chunked \r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "blanks after a chunk's size": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2  \r\n{}\r\n0\r\n\r\n",
+    "a value folded": HEAD + b"X: a\r\n b\r\n" + LENGTH + b"\r\n{}",
+    "a value of nothing": HEAD + b"X:\r\n" + LENGTH + b"\r\n{}",
+    "lines without CR": b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}",
+    "chunks and a length": HEAD + LENGTH + b"Transfer-Encoding: chunked\r\n\r\n3\r\n{ }\r\n0\r\n\r\n",
+    "a length and chunks": HEAD + b"Transfer-Encoding: chunked\r\n" + LENGTH + b"\r\n3\r\n{ }\r\n0\r\n\r\n",
+    "a length behind the chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + LENGTH + b"\r\n",
+    "other lengths than numbers": HEAD + b"Content-Length: +2\r\n\r\n{}",
+    "two lengths": HEAD + LENGTH + b"Content-Length: 3\r\n\r\n{} ",
+    "a name with a blank": HEAD + b"X : a\r\n" + LENGTH + b"\r\n{}",
+    "a line without a name": HEAD + b"X\r\n" + LENGTH + b"\r\n{}",
+}
+
+
+@pytest.mark.parametrize("name", SLOPPY)
+def test_a_sloppy_answer_is_what_h11_reads_of_it(name: str) -> None:
+    whole = by_h11(SLOPPY[name])
+    assert by_ours(read(SLOPPY[name])) == whole
+    assert by_ours(read(SLOPPY[name], random.Random(1))) == whole
+
+
 def test_what_came_before_an_error_still_counts() -> None:
     reader = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n", ends=False)
     assert (reader.status_code, list(reader.pieces)) == (200, [b"{}"])
@@ -110,6 +135,8 @@ def test_the_end_of_a_connection_ends_only_a_body_that_says_no_length() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", False),
         (b"HTTP/1.1 200 OK\r\n\r\n{}", False),
+        (SLOPPY["chunks and a length"], False),
+        (SLOPPY["a length and chunks"], False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}\0\0", False),
     ],
@@ -133,12 +160,30 @@ def test_a_coding_that_nobody_undoes_here_is_an_error() -> None:
     assert isinstance(reader.error, httpx.RemoteProtocolError)
 
 
-def test_a_head_without_end_is_an_error_soon() -> None:
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+    ],
+    ids=["words before it", "its head", "beside a chunk", "behind the body"],
+)
+@pytest.mark.parametrize("more", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"X: y\r\n", b"x"], ids=repr)
+def test_nothing_but_a_body_may_be_without_end(begin: bytes, more: bytes) -> None:
     reader = AnswerReader()
-    reader.feed(b"HTTP/1.1 200 OK\r\nX: ")
+    reader.feed(begin)
     for _ in range(HEAD_BYTES_MAX // 1000 + 1):
-        reader.feed(b"x" * 1000)
+        reader.feed(more * (1000 // len(more) + 1))
     assert isinstance(reader.error, httpx.RemoteProtocolError)
+    assert list(reader.pieces) == ([b"{}"] if b"{}" in begin else [])
+
+
+def test_a_long_body_in_many_chunks_is_no_head_without_end() -> None:
+    chunks = b"2\r\n{}\r\n" * HEAD_BYTES_MAX
+    reader = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n", random.Random(1))
+    assert reader.is_complete and len(b"".join(reader.pieces)) == 2 * HEAD_BYTES_MAX
 
 
 # --- requests ---

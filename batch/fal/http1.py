@@ -15,7 +15,7 @@ import httpx
 __all__ = ["HEAD_BYTES_MAX", "AnswerReader", "request_bytes"]
 
 HEAD_BYTES_MAX = 64 * 1024
-"""An answer whose head has not ended after so much is none."""
+"""An answer whose head has not ended after so much is none; nor one with more of what is no body behind its head."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(rb"[!-~]+")
@@ -52,6 +52,14 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        # What a user agent must or may take (RFC 9112: 2.2, 5.2, 6.3, 7.1). An answer that is read settles a payment, one
+        # that is not leaves it in doubt; and no request of others' shares the connection.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
         self.begin()
 
     def begin(self) -> None:
@@ -67,7 +75,8 @@ class AnswerReader:
         self.pieces: deque[bytes] = deque()
         """What came of the body and was not taken yet."""
         self.error: httpx.RemoteProtocolError | None = None
-        self._head_bytes = 0
+        self._other_bytes = 0  # since the head began, or since the last of the body
+        self._has_two_lengths = False
 
     def feed(self, data: bytes) -> None:
         self.has_begun = True
@@ -76,15 +85,15 @@ class AnswerReader:
         if self.is_complete:
             self.may_be_followed = False
             return
-        self._head_bytes += 0 if self.has_head else len(data)
+        self._other_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fails("the server changes to another protocol")
         except httptools.HttpParserError as exc:
             self._fails(str(exc) or "not HTTP")
-        if not self.has_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._fails(f"the head of the answer is longer than {HEAD_BYTES_MAX} bytes")
+        if self._other_bytes > HEAD_BYTES_MAX and not self.is_complete:
+            self._fails(f"the answer has more than {HEAD_BYTES_MAX} bytes that are no body")
 
     def feed_end(self) -> None:
         """The server sends no more."""
@@ -109,7 +118,7 @@ class AnswerReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.has_head:  # else it stands behind the body, or belongs to another answer
-            self.headers.append((name, value))
+            self.headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self.is_complete or self.has_head:
@@ -118,10 +127,15 @@ class AnswerReader:
         if 100 <= self.status_code < 200:
             return  # a word before the answer; 101 is told as an error by the parser
         self.has_head = True
-        if any(name.lower() == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+        self._other_bytes = 0
+        codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
+        if any(coding.lower() != b"chunked" for coding in codings):
             self._fails("the body is in another transfer coding than chunked")
+        # The chunks count, and the connection is not to be trusted (RFC 9112, 6.3).
+        self._has_two_lengths = bool(codings) and any(name.lower() == b"content-length" for name, _ in self.headers)
 
     def on_body(self, data: bytes) -> None:
+        self._other_bytes = 0
         if self.has_head and not self.is_complete:
             self.pieces.append(data)
 
@@ -130,7 +144,8 @@ class AnswerReader:
             self.headers.clear()
         elif not self.is_complete:
             self.is_complete = True
-            self.may_be_followed = self.error is None and self._parser.should_keep_alive()
+            is_sound = self.error is None and not self._has_two_lengths
+            self.may_be_followed = is_sound and self._parser.should_keep_alive()
 
 
 _FRAMING = (b"content-length", b"transfer-encoding")
