@@ -223,6 +223,25 @@ def test_a_header_that_makes_another_request_of_it_is_refused(headers: dict[str,
         request_bytes(asking, b"{}")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [(b"content-length", b"2"), (b"content-length", b"1"), (b"HOST", b"queue.example"), (b"host", b"other.example")],
+    ids=repr,
+)
+def test_a_request_has_one_length_and_one_host(more: tuple[bytes, bytes]) -> None:
+    asking = httpx.Request("POST", URL, content=b"{}")
+    asking.headers = httpx.Headers([more, *asking.headers.raw])
+    with pytest.raises(httpx.LocalProtocolError):
+        request_bytes(asking, b"{}")
+
+
+def test_a_request_without_a_host_is_refused() -> None:
+    asking = httpx.Request("GET", URL)
+    del asking.headers["host"]
+    with pytest.raises(httpx.LocalProtocolError):
+        request_bytes(asking, b"")
+
+
 def test_a_get_has_no_body_and_a_put_without_one_says_so() -> None:
     assert request_bytes(httpx.Request("GET", URL), b"").endswith(b"\r\n\r\n")
     assert b"\r\nContent-Length: 0\r\n" in request_bytes(httpx.Request("PUT", URL, content=b""), b"")

@@ -28,18 +28,23 @@ def request_bytes(request: httpx.Request, content: bytes) -> bytes:
     if not (_TOKEN.fullmatch(method) and _TARGET.fullmatch(target)):
         raise httpx.LocalProtocolError("the method or the address has characters that no request has")
     lines = [b"%b %b HTTP/1.1" % (method, target)]
-    length = None
+    lengths: list[bytes] = []
+    hosts = 0
     for name, value in request.headers.raw:
         if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)):
             raise httpx.LocalProtocolError("a header has characters that no header has")
         lines.append(b"%b: %b" % (name, value))
         lower = name.lower()
         if lower == b"content-length":
-            length = value
+            lengths.append(value)
+        elif lower == b"host":
+            hosts += 1
         elif lower == b"transfer-encoding":
             raise httpx.LocalProtocolError("a request's body goes with its length, not in chunks")
-    if length != (b"%d" % len(content) if content or length is not None else None):
+    if lengths != ([b"%d" % len(content)] if content or lengths else []):
         raise httpx.LocalProtocolError("a request has another length than it says")
+    if hosts != 1:
+        raise httpx.LocalProtocolError("a request names its host once")
     return b"\r\n".join((*lines, b"", content))
 
 
