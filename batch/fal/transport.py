@@ -33,6 +33,8 @@ IDLE_S_MAX = 20.0
 
 REPEATABLE = frozenset({"GET"})
 
+PORTS = range(1, 2**16)
+
 Origin = tuple[str, str, int]
 
 
@@ -279,7 +281,10 @@ class _Connection:
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in {"http", "https"}:
         raise httpx.UnsupportedProtocol(f"an address begins with http:// or https://, not {url.scheme}://")
-    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if port not in PORTS:
+        raise httpx.InvalidURL(f"a port is a number up to {PORTS[-1]}, not {port}")  # a resolver would cut it to 16 bits
+    return url.scheme, url.raw_host.decode("ascii"), port
 
 
 async def _trace(request: httpx.Request, name: str) -> None:
