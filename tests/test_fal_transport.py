@@ -247,6 +247,19 @@ def test_an_address_of_another_kind_can_never_be_sent(backend: str) -> None:
 
 
 @LOOPS
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+def test_a_port_that_no_host_has_can_never_be_sent(host: str, backend: str) -> None:
+    async def use(server: Server) -> Exception:
+        port = 2**16 + int(server.url.split(":")[2].split("/")[0])
+        found = await failure(submit_transport(), request("POST", f"http://{host}:{port}/x", BODY))
+        assert server.connections == 0
+        return found
+
+    error = at(backend, use, answers(OK))
+    assert type(error) is httpx.InvalidURL and meaning(error) is Action.STOP_RUN
+
+
+@LOOPS
 def test_a_header_that_would_break_the_request_is_not_sent(backend: str) -> None:
     async def use(server: Server) -> Exception:
         found = await failure(submit_transport(), request("POST", server.url, BODY, x="a\r\nPOST / HTTP/1.1"))
@@ -335,6 +348,25 @@ def test_a_tls_connection_is_kept_and_used_again(
         return found, server.connections
 
     assert at(backend, use, answers(OK, then="next"), tls=certificate) == ([(200, b"{}")] * 3, 1)
+
+
+@LOOPS
+def test_a_second_answer_in_a_tls_record_of_its_own_is_not_taken_for_the_next_one(
+    backend: str, certificate: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    record_bytes = 16 * 1024
+    head = HEAD + b"Content-Length: %d\r\nX: " % 2
+    first = head + b"x" * (record_bytes - len(head) - len(b"\r\n\r\n{}")) + b"\r\n\r\n{}"
+    stale = HEAD + b"Content-Length: 5\r\n\r\nstale"
+
+    async def use(server: Server) -> tuple[list[tuple[int, bytes]], int]:
+        transport = Transport(trust=trusting)
+        found = [await asked(transport, request("GET", server.url)) for _ in range(2)]
+        await transport.aclose()
+        return found, server.connections
+
+    found = at(backend, use, answers(first + stale, then="silence"), answers(OK, then="next"), tls=certificate)
+    assert found == ([(200, b"{}")] * 2, 2)
 
 
 # --- connections that are kept -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 import anyio
 import anyio.abc
 import sniffio
+from anyio.streams.tls import TLSAttribute
 
 __all__ = ["Stream", "connected"]
 
@@ -190,6 +191,7 @@ class _AnyioStream:
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
         self._socket: socket.socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        self._tls: ssl.SSLObject | None = stream.extra(TLSAttribute.ssl_object, None)
 
     async def send(self, data: bytes, timeout_s: float | None) -> None:
         with anyio.fail_after(timeout_s):
@@ -208,11 +210,23 @@ class _AnyioStream:
                 raise OSError(_words(exc)) from exc
 
     def is_silent(self) -> bool:
-        return not _is_readable(self._socket)
+        return not (_is_readable(self._socket) or self._holds_more())
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True), contextlib.suppress(OSError, anyio.BrokenResourceError):
             await self._stream.aclose()
+
+    def _holds_more(self) -> bool:
+        """Whether a record of TLS is here already that nobody has read. It is spoiled by the asking."""
+        if self._tls is None:
+            return False
+        try:
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 def _is_readable(sock: socket.socket) -> bool:
