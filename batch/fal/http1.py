@@ -57,8 +57,8 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        # What a user agent must or may take (RFC 9112: 2.2, 5.2, 6.3, 7.1). An answer that is read settles a payment, one
-        # that is not leaves it in doubt; and no request of others' shares the connection.
+        # What a user agent must or may take (RFC 9112: 2.2, 5.2, 6.3, 7.1). An answer that is read settles a payment,
+        # one that is not leaves it in doubt; and no request of others' shares the connection.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
             lenient_chunked_length=True,

@@ -282,8 +282,8 @@ def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in {"http", "https"}:
         raise httpx.UnsupportedProtocol(f"an address begins with http:// or https://, not {url.scheme}://")
     port = url.port or (443 if url.scheme == "https" else 80)
-    if port not in PORTS:
-        raise httpx.InvalidURL(f"a port is a number up to {PORTS[-1]}, not {port}")  # a resolver would cut it to 16 bits
+    if port not in PORTS:  # a resolver would cut it to 16 bits
+        raise httpx.InvalidURL(f"a port is a number up to {PORTS[-1]}, not {port}")
     return url.scheme, url.raw_host.decode("ascii"), port
 
 
