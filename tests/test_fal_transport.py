@@ -29,6 +29,7 @@ from batch.fal import transports
 from batch.fal.failures import Call, transport_failure
 from batch.fal.http1 import HEAD_BYTES_MAX
 from batch.fal.transport import IDLE_S_MAX, Transport
+from batch.fal.wire import read_body
 
 LOOPS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 BODY = b'{"prompt": "a lighthouse"}'
@@ -76,6 +77,30 @@ class Server:
             body += await stream.receive()
         self.requests.append(head + b"\r\n\r\n" + body)
         return self.requests[-1]
+
+
+class Corked(anyio.abc.ByteStream):
+    """Holds back what is sent while it is shut, and sends it with what comes next: the other side reads it at once."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._held = b""
+        self.is_shut = False
+
+    async def send(self, item: bytes) -> None:
+        self._held += item
+        if not self.is_shut:
+            held, self._held = self._held, b""
+            await self._stream.send(held)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await self._stream.receive(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def reset(stream: Stream) -> None:
@@ -348,6 +373,33 @@ def test_a_tls_connection_is_kept_and_used_again(
         return found, server.connections
 
     assert at(backend, use, answers(OK, then="next"), tls=certificate) == ([(200, b"{}")] * 3, 1)
+
+
+@LOOPS
+@pytest.mark.parametrize("end", [b"no record at all", b"\x15\x03\x03\x00\x02\x02\x28"], ids=["noise", "an alert"])
+def test_an_answer_counts_though_what_comes_with_it_is_no_record(
+    backend: str, certificate: ssl.SSLContext, trusting: ssl.SSLContext, end: bytes
+) -> None:
+    async def answers_and_breaks(server: Server, stream: Stream) -> None:
+        corked = Corked(stream)
+        secured = await anyio.streams.tls.TLSStream.wrap(corked, server_side=True, ssl_context=certificate)
+        await server.read(secured)
+        corked.is_shut = True
+        await secured.send(HEAD + b"Content-Length: 100\r\n\r\n{}")
+        corked.is_shut = False
+        await corked.send(end)
+        await anyio.sleep_forever()
+
+    async def use(server: Server) -> tuple[bytes, Exception]:
+        transport, body = Transport(trust=trusting, keeps=False), bytearray()
+        response = await transport.handle_async_request(request("POST", server.url.replace("http:", "https:"), BODY))
+        with pytest.raises(httpx.HTTPError) as caught:
+            await read_body(response, body, 1000)
+        await response.aclose()
+        return bytes(body), caught.value
+
+    body, error = at(backend, use, answers_and_breaks)
+    assert body == b"{}" and type(error) is httpx.ReadError
 
 
 @LOOPS

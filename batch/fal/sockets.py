@@ -20,11 +20,11 @@ from typing import Any, Protocol, cast
 import anyio
 import anyio.abc
 import sniffio
-from anyio.streams.tls import TLSAttribute
 
 __all__ = ["Stream", "connected"]
 
 READ_BYTES = 256 * 1024  # as much as asyncio reads at once
+RECORD_BYTES_MAX = 16 * 1024  # RFC 8446, 5.1
 HELD_BYTES_MAX = 1024 * 1024
 """Read ahead of whoever takes it. Beyond that the other side has to wait."""
 
@@ -55,16 +55,18 @@ async def connected(host: str, port: int, *, tls: ssl.SSLContext | None, timeout
     """
     with anyio.fail_after(timeout_s):
         try:
-            if sniffio.current_async_library() != "asyncio":
-                return await _connected_by_anyio(host, port, tls)
-            return await _connected_by_asyncio(host, port, tls)
+            if sniffio.current_async_library() == "asyncio":
+                stream = await _connected_by_asyncio(host, port)
+            else:
+                stream = _AnyioStream(await anyio.connect_tcp(host, port))
+            return stream if tls is None else await _TlsStream.over(stream, tls, host)
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, UnicodeError) as exc:
             raise OSError(_words(exc)) from exc
 
 
-async def _connected_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+async def _connected_by_asyncio(host: str, port: int) -> Stream:
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
+    options: dict[str, Any] = {}
     if isinstance(loop, asyncio.BaseEventLoop) and not _NUMBERS.fullmatch(host):  # uvloop's does not know the word
         options["happy_eyeballs_delay"] = EYEBALLS_S
     _, stream = await loop.create_connection(_LoopStream, host, port, **options)
@@ -179,19 +181,10 @@ def _expire(waiter: asyncio.Future[None]) -> None:
         waiter.set_exception(TimeoutError())
 
 
-async def _connected_by_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
-    if tls is None:
-        return _AnyioStream(await anyio.connect_tcp(host, port))
-    return _AnyioStream(
-        await anyio.connect_tcp(host, port, ssl_context=tls, tls_hostname=host, tls_standard_compatible=False)
-    )
-
-
 class _AnyioStream:
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
         self._socket: socket.socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)
-        self._tls: ssl.SSLObject | None = stream.extra(TLSAttribute.ssl_object, None)
 
     async def send(self, data: bytes, timeout_s: float | None) -> None:
         with anyio.fail_after(timeout_s):
@@ -210,23 +203,95 @@ class _AnyioStream:
                 raise OSError(_words(exc)) from exc
 
     def is_silent(self) -> bool:
-        return not (_is_readable(self._socket) or self._holds_more())
+        return not _is_readable(self._socket)
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True), contextlib.suppress(OSError, anyio.BrokenResourceError):
             await self._stream.aclose()
 
-    def _holds_more(self) -> bool:
-        """Whether a record of TLS is here already that nobody has read. It is spoiled by the asking."""
-        if self._tls is None:
-            return False
+
+class _TlsStream:
+    """TLS over another stream. asyncio's own drops what it has read when what comes behind it in the same bytes is no
+    record, or an alert; here it comes first, as everywhere."""
+
+    def __init__(self, stream: Stream, context: ssl.SSLContext, host: str) -> None:
+        self._stream = stream
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._has_ended = False
+        self._error: OSError | None = None
+
+    @classmethod
+    async def over(cls, stream: Stream, context: ssl.SSLContext, host: str) -> _TlsStream:
+        """The handshake is done, under the caller's deadline, or the stream is closed."""
         try:
-            self._tls.read(1)
+            secured = cls(stream, context, host)
+            while not secured._has_shaken_hands():
+                await secured._exchange(None)
+            await secured._flush(None)
+        except BaseException:
+            await stream.aclose()
+            raise
+        return secured
+
+    async def send(self, data: bytes, timeout_s: float | None) -> None:
+        while True:
+            try:
+                self._tls.write(data)
+            except ssl.SSLWantReadError:  # it is about to change its keys
+                await self._exchange(timeout_s)
+            else:
+                return await self._flush(timeout_s)
+
+    async def receive(self, timeout_s: float | None) -> bytes:
+        while not (pieces := self._records()):
+            if self._error is not None:
+                raise self._error
+            if self._has_ended:
+                return b""
+            await self._exchange(timeout_s)
+        return b"".join(pieces)
+
+    def is_silent(self) -> bool:
+        """What is here already is spoiled by the asking."""
+        return self._stream.is_silent() and not (self._records() or self._has_ended or self._error)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _has_shaken_hands(self) -> bool:
+        try:
+            self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        except OSError:
-            pass
         return True
+
+    def _records(self) -> list[bytes]:
+        """What is in all the records that are here."""
+        pieces: list[bytes] = []
+        try:
+            while piece := self._tls.read(RECORD_BYTES_MAX):
+                pieces.append(piece)
+            self._has_ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._has_ended = True  # an end that was not told is one, too: answers say their length
+        except OSError as exc:
+            self._error = exc
+        return pieces
+
+    async def _exchange(self, timeout_s: float | None) -> None:
+        await self._flush(timeout_s)
+        if data := await self._stream.receive(timeout_s):
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+            self._has_ended = True
+
+    async def _flush(self, timeout_s: float | None) -> None:
+        if self._outgoing.pending:
+            await self._stream.send(self._outgoing.read(), timeout_s)
 
 
 def _is_readable(sock: socket.socket) -> bool:
