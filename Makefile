@@ -29,8 +29,10 @@ types: $(VENV)/.developer ## Types, strictly (mypy)
 layers: $(VENV)/.developer ## Imports go down the line only (import-linter)
 	$(BIN)/lint-imports
 
+# Where the environment says that no compiled file is to be kept, every one of the hundreds of programs that the tests start
+# would compile this one again.
 test: $(VENV)/.developer node_modules/.installed ## Install, then run all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 official: $(VENV)/.developer node_modules/.installed ## Run fal's own clients against the local queue and list what they sent
 	$(BIN)/python -m pytest tests/official -rP

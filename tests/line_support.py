@@ -37,6 +37,7 @@ import httpx
 import trio
 import trio.testing
 from invariants import check_ledger
+from ledger_support import make_tables
 from local_support import EPOCH, picture
 
 from batch import manifest
@@ -746,6 +747,9 @@ class World:
         settings = self.settings(**flags)
         wanted = manifest.load(path, price_micros=settings.price, pinned_dir=settings.state / "endpoints")
         queue_url, price = settings.queue_url, settings.price
+        if not settings.state.exists():
+            settings.state.mkdir()
+            make_tables(settings.state)
         try:
             with (
                 open_ledger(

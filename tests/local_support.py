@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import subprocess
 import sys
@@ -29,6 +30,7 @@ BASE = "http://local.invalid"
 EPOCH = 1_795_338_000.0  # where the virtual clock starts, a whole second
 
 
+@functools.cache
 def picture(width: int = 640, height: int = 480, *, format: str = "JPEG", colour: str = "#406080") -> bytes:
     """A plain picture with a bright disc in the middle."""
     image = Image.new("RGB", (width, height), colour)
