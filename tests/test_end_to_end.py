@@ -29,7 +29,7 @@ from batch.local import open_queue
 IMAGES = Path(__file__).parents[1] / "manifests" / "images"
 SIZES = {"16:9": (864, 480), "1:1": (640, 640), "9:16": (480, 864)}  # of 480p, as the model's maker lists them
 FRAMES = 24 * 2 + 1
-TIMES = ("--start-timeout", "20s", "--run-timeout", "5s", "--history-delay", "0s")
+TIMES = ("--start-timeout", "10s", "--run-timeout", "2s", "--history-delay", "0s")
 """A kill between a claim and the queue's yes leaves a submit in doubt, and nothing but these times proves that it was
 never taken. What a rehearsal has by itself, a minute and a minute, is longer than a test should wait."""
 
@@ -135,7 +135,7 @@ def local_accepted(state: Path) -> dict[tuple[str, str], int]:
 
 
 def test_a_run_killed_in_the_middle_and_typed_again_gives_every_video_once(queue: Queue, tmp_path: Path) -> None:
-    at = desk(tmp_path / "desk", queue.environ, rows=12)
+    at = desk(tmp_path / "desk", queue.environ, rows=8)
     command = ("run", "shots.csv", "-y", "-j", "2", *TIMES)
     with at.typed(*command) as process:
         wait_for(lambda: queue.accepted()["accepted"] >= 2, seconds=END_S)
@@ -143,21 +143,21 @@ def test_a_run_killed_in_the_middle_and_typed_again_gives_every_video_once(queue
         process.wait()
     check_ledger(at.folder / "state")
     killed_after = queue.accepted()["accepted"]
-    assert killed_after < 12, "it was to be killed in the middle"
+    assert killed_after < 8, "it was to be killed in the middle"
 
     second = at.type(*command)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert queue.accepted() == {"accepted": 12, "inputs": 12, "doubles": []}
+    assert queue.accepted() == {"accepted": 8, "inputs": 8, "doubles": []}
     check_ledger(at.folder / "state")
 
     exported = at.type("export", "shots.csv", "results.csv")
     assert exported.returncode == 0, exported.stderr
     rows = read_sheet(at.folder / "results.csv")
-    assert [row["id"] for row in rows] == [f"s{n:02}" for n in range(12)]
+    assert [row["id"] for row in rows] == [f"s{n:02}" for n in range(8)]
     for row in rows:
         assert (row["result_state"], row["mood"]) == ("fetched", "calm")
         assert frames_of(at.folder / row["result_path"]) == (SIZES[row["aspect_ratio"]], FRAMES)
-    assert len({row["result_sha256"] for row in rows}) == 12
+    assert len({row["result_sha256"] for row in rows}) == 8
 
     queue.process.kill()  # a finished campaign needs nobody: one request more, and this run would not end well
     queue.process.wait()
@@ -166,27 +166,27 @@ def test_a_run_killed_in_the_middle_and_typed_again_gives_every_video_once(queue
 
 
 def test_sigterm_ends_a_run_in_order_and_the_same_command_goes_on(queue: Queue, tmp_path: Path) -> None:
-    at = desk(tmp_path / "desk", queue.environ, rows=8)
+    at = desk(tmp_path / "desk", queue.environ, rows=6)
     command = ("run", "shots.csv", "-y", "-j", "2", *TIMES)
     with at.typed(*command) as process:
         wait_for(lambda: queue.accepted()["accepted"] >= 1, seconds=END_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) == 130
     check_ledger(at.folder / "state")
-    assert queue.accepted()["accepted"] < 8
+    assert queue.accepted()["accepted"] < 6
 
     again = at.type(*command)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert queue.accepted() == {"accepted": 8, "inputs": 8, "doubles": []}
+    assert queue.accepted() == {"accepted": 6, "inputs": 6, "doubles": []}
 
 
 def test_max_duration_ends_a_run_like_that_too(queue: Queue, tmp_path: Path) -> None:
-    at = desk(tmp_path / "desk", queue.environ, rows=8)
+    at = desk(tmp_path / "desk", queue.environ, rows=6)
     stopped = at.type("run", "shots.csv", "-y", "-j", "1", "--max-duration", "0.2s", *TIMES)
     assert stopped.returncode == 4, stopped.stdout + stopped.stderr
     check_ledger(at.folder / "state")
     assert at.type("run", "shots.csv", "-y", "-j", "2", *TIMES).returncode == 0
-    assert queue.accepted() == {"accepted": 8, "inputs": 8, "doubles": []}
+    assert queue.accepted() == {"accepted": 6, "inputs": 6, "doubles": []}
 
 
 def test_a_sheet_with_a_mistake_in_it_submits_nothing(queue: Queue, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_rehearsal_killed_in_a_submit_waits_for_what_its_queue_can_prove(
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
     at = desk(tmp_path / "desk", environ, rows=2)
     state = at.folder / "state" / "local"
-    command = ("run", "shots.csv", "--local", "-y", "-j", "2", *TIMES, "--start-timeout", "10s")
+    command = ("run", "shots.csv", "--local", "-y", "-j", "2", *TIMES, "--start-timeout", "3s", "--run-timeout", "1s")
     launcher = [sys.executable, kill_steps.__file__, "launch", event, moment]
     killed = subprocess.run([*launcher, *command], cwd=at.folder, env=environ, capture_output=True, timeout=END_S)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
