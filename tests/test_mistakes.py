@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +50,17 @@ def folder(tmp_path: Path) -> Path:
     for name in ("one/portraits-of-nobody.jpg", "two/portraits-of-nobody.jpg", ".cache/hidden.jpg"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("x")
-    Image.new("RGB", (400, 400)).save(tmp_path / "new.avif")
+    (tmp_path / "new.avif").write_bytes(avif())
     Image.new("RGB", (200, 400)).save(tmp_path / "small.png")
     return tmp_path
+
+
+@functools.cache
+def avif() -> bytes:
+    """A picture that takes longer to pack than any of these tests to run."""
+    out = io.BytesIO()
+    Image.new("RGB", (400, 400)).save(out, "AVIF")
+    return out.getvalue()
 
 
 @pytest.fixture
