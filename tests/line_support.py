@@ -19,6 +19,7 @@ import io
 import json
 import math
 import random
+import shutil
 import sqlite3
 import struct
 import sys
@@ -669,6 +670,20 @@ class World:
     def later(self, seconds: float) -> None:
         """Nothing happens for so long."""
         self.wall += seconds
+
+    def kept(self) -> Callable[[], None]:
+        """What puts this world back to where it is now, which is between two lives."""
+        copy = self.folder.with_name(f"{self.folder.name}.kept")
+        shutil.copytree(self.folder, copy)
+        wall, skew, luck = self.wall, self.skew, self._rng.getstate()
+
+        def put_back() -> None:
+            shutil.rmtree(self.folder)
+            shutil.copytree(copy, self.folder)
+            self.wall, self.skew = wall, skew
+            self._rng.setstate(luck)
+
+        return put_back
 
     async def _one_life(self, all_shots: Sequence[Shot], options: dict[str, Any]) -> Ran:
         async with self.queue() as queue:

@@ -702,30 +702,38 @@ EXPORTS = [
 ]
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_text("x")])
+SPOILS: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("x"),
+}
+
+
 def test_what_is_saved_is_exported_when_the_pictures_that_went_in_are_gone_or_spoiled(
-    call: Call, tmp_path: Path, spoil: Callable[[Path], object]
+    call: Call, tmp_path: Path
 ) -> None:
     look_back_campaign(call, tmp_path)
     for words in EXPORTS:
         assert call(*words, "--local").code == 0
     table = (tmp_path / "out.csv").read_bytes()
     before = {kind: files(tmp_path / kind) for kind in KINDS}
-    for path in (tmp_path / "images").iterdir():
-        path.unlink()
-        path.touch()
-        spoil(path)
-    for words in EXPORTS:
-        said = call(*words, "--local")
-        assert (said.code, said.err) == (0, ""), words
-    assert (tmp_path / "out.csv").read_bytes() == table
-    for kind in KINDS:
-        assert set(files(tmp_path / kind)) == set(before[kind])
-        assert len(READERS[kind](tmp_path / kind)) == 6
-        said = call("export", "shots.yaml", f"new-{kind}", "--as", kind, "--with-source", "--local")
-        assert said.out == f"new-{kind}: 6 samples (train 6), 6 new, left out: 6 sources not there\n"
-    assert in_folder(tmp_path / "new-videofolder") == in_folder(tmp_path / "videofolder")
-    assert call("run", "shots.yaml", "--local", "-q").code == 2, "who submits needs them"
+    pictures = list((tmp_path / "images").iterdir())
+    for how, spoil in SPOILS.items():
+        for path in pictures:
+            path.unlink(missing_ok=True)
+            path.touch()
+            spoil(path)
+        for words in EXPORTS:
+            said = call(*words, "--local")
+            assert (said.code, said.err) == (0, ""), (how, words)
+        assert (tmp_path / "out.csv").read_bytes() == table
+        for kind in KINDS:
+            assert set(files(tmp_path / kind)) == set(before[kind])
+            assert len(READERS[kind](tmp_path / kind)) == 6
+            said = call("export", "shots.yaml", f"{how}-{kind}", "--as", kind, "--with-source", "--local")
+            assert said.out == f"{how}-{kind}: 6 samples (train 6), 6 new, left out: 6 sources not there\n"
+        assert in_folder(tmp_path / f"{how}-videofolder") == in_folder(tmp_path / "videofolder")
+        assert call("run", "shots.yaml", "--local", "-q").code == 2, "who submits needs them"
 
 
 def test_a_row_that_was_changed_and_whose_picture_is_gone_is_a_mistake_in_words_of_an_export(

@@ -66,6 +66,8 @@ def test_the_first_steps_can_be_typed_one_after_the_other(campaign: Path, call: 
 
 
 def test_the_ledger_has_the_tables_and_answers_the_questions_that_are_shown(campaign: Path, call: Call) -> None:
+    row = "cat,a cat looks up,images/chelsea.jpg,480p,2\n"
+    (campaign / "shots.csv").write_text(f"id,prompt,image_url,resolution,duration\n{row}", encoding="utf-8")
     assert call("run", "shots.csv", "--local", "-q").code == 0
     with sqlite3.connect(campaign / "state" / "local" / "ledger.db") as db:
         found = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from line_support import (
     PRICE_MICROS,
     SHORT_TIMES,
+    Effects,
     World,
     always,
     answer_lost,
@@ -122,11 +124,26 @@ def test_a_witness_whose_history_is_late_is_found_while_the_run_goes_on(world: W
     assert (ran.exit_code, ran.totals.paid_twice, ran.accepted["a"]) == (0, 1, 2)
 
 
-@pytest.mark.parametrize("crash_before", range(1, 60))
-def test_a_crash_while_a_witness_is_saved_loses_nothing(world: World, crash_before: int) -> None:
-    from line_support import Effects
-
+@pytest.fixture(scope="module")
+def given_up_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], World]:
+    """The world in which one was given up: told once, and put back for whoever asks for it."""
+    (folder := tmp_path_factory.mktemp("told") / "world").mkdir()
+    world = World(folder)
     given_up(world)
+    put_back = world.kept()
+
+    def again() -> World:
+        put_back()
+        return world
+
+    return again
+
+
+@pytest.mark.parametrize("crash_before", range(1, 60))
+def test_a_crash_while_a_witness_is_saved_loses_nothing(
+    given_up_before: Callable[[], World], crash_before: int
+) -> None:
+    world = given_up_before()
 
     async def story() -> object:
         async with world.queue() as queue:
