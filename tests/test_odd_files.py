@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -20,10 +21,11 @@ import pytest
 from batch import manifest
 from batch.errors import InputError, ManifestError
 from batch.jobs import Row
+from batch.manifest import text
 from batch.manifest.name import campaign_name
 from batch.manifest.sheets import open_sheet
-from batch.manifest.sheets.delimited import CHUNK_ROWS, LINE_CHARS_MAX
-from batch.manifest.text import BLOCK_BYTES, look_at
+from batch.manifest.sheets.delimited import CHUNK_ROWS
+from batch.manifest.text import BLOCK_BYTES, LINE_CHARS_MAX, look_at
 
 IMAGES = Path(__file__).parent.parent / "manifests" / "images"
 URL = "https://example.com/cat.png"
@@ -304,6 +306,21 @@ def test_the_reader_of_odd_sheets_says_what_the_quick_one_says(tmp_path: Path, t
     careful = [(number, list(cells)[:width]) for number, cells in sheet._one_by_one(2, Report())]
     assert [row for row in quick if any(row[1])] == [row for row in careful if any(row[1])]
     assert len(quick) > 1
+
+
+def test_a_long_line_is_seen_wherever_its_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "LINE_CHARS_MAX", 5)
+    rng = random.Random(7)
+    for _ in range(3000):
+        whole = "".join(rng.choices("ab\n", [2, 2, rng.choice([1, 3])], k=rng.randint(0, 30)))
+        blocks, rest, seen, open_chars = [], whole, False, 0
+        while rest:
+            size = rng.randint(1, 12)
+            blocks, rest = [*blocks, rest[:size]], rest[size:]
+        for block in blocks:
+            open_chars = text._last_line(block, open_chars)
+            seen = seen or open_chars > 5
+        assert seen is any(len(line) > 5 for line in whole.split("\n"))
 
 
 def test_a_quotation_mark_that_is_never_closed_is_told_with_what_is_wrong_above_it(refusal: Refusal) -> None:

@@ -20,6 +20,9 @@ from batch.errors import InputError
 
 __all__ = ["TextFile", "is_damaged_text", "look_at", "undamaged"]
 
+LINE_CHARS_MAX = 32_768
+"""More is a long line: data URIs stand in it, and many of them at once would be large."""
+
 BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 8192
 UNPACKED_FROM_BYTES, UNPACKED_RATIO_MAX = 256 * 1024**2, 200  # text packs to a tenth, the same row again to a hundredth
@@ -77,14 +80,14 @@ class TextFile:
     """A file of text. `encoding` is Python's name for it.
 
     `is_damaged` says that it holds NULs or bytes that the encoding does not have: such bytes are read as lone
-    surrogates, for the reader to name the cells. `line_chars_max` is its longest line. `note` is for the user, who may
-    know better what the file is.
+    surrogates, for the reader to name the cells. `has_long_lines`: it has, or may have, some of more than
+    LINE_CHARS_MAX. `note` is for the user, who may know better what the file is.
     """
 
     path: Path
     encoding: str
     is_damaged: bool
-    line_chars_max: int
+    has_long_lines: bool
     note: str | None = None
 
     def open(self) -> TextIO:
@@ -119,12 +122,12 @@ def _looked_at(path: Path) -> TextFile:
         _refuse_others(path, head)
         return _without_mark(path)
     try:
-        longest, has_nul = _scanned(path, encoding)
+        has_long_lines, has_nul = _scanned(path, encoding)
     except UnicodeDecodeError as exc:
         if encoding == "utf-8-sig":
             return _damaged(path, encoding)
         raise InputError(f"{path} is damaged {encoding.upper()} text ({exc.reason}); save it as CSV UTF-8") from exc
-    return TextFile(path=path, encoding=encoding, is_damaged=has_nul, line_chars_max=longest)
+    return TextFile(path=path, encoding=encoding, is_damaged=has_nul, has_long_lines=has_long_lines)
 
 
 def is_damaged_text(text: str) -> bool:
@@ -188,8 +191,8 @@ def _archived(path: Path) -> str:
 def _without_mark(path: Path) -> TextFile:
     """UTF-8 where the bytes are; else what Windows programs write, unless most of it is UTF-8 all the same."""
     try:
-        longest, has_nul = _scanned(path, "utf-8")
-        return TextFile(path=path, encoding="utf-8", is_damaged=has_nul, line_chars_max=longest)
+        has_long_lines, has_nul = _scanned(path, "utf-8")
+        return TextFile(path=path, encoding="utf-8", is_damaged=has_nul, has_long_lines=has_long_lines)
     except UnicodeDecodeError:
         pass
     seen = _told_apart(path)
@@ -202,11 +205,11 @@ def _without_mark(path: Path) -> TextFile:
     if seen.good:  # reading it all as Windows-1252 would spoil every good letter, be they few or many
         return _damaged(path, "utf-8")
     try:
-        longest, has_nul = _scanned(path, "cp1252")
+        has_long_lines, has_nul = _scanned(path, "cp1252")
     except UnicodeDecodeError:
         return _damaged(path, "cp1252")
     note = f"{path.name} is not UTF-8; it was read as Windows-1252{_example(path)}. If that is wrong, save it as UTF-8."
-    return TextFile(path=path, encoding="cp1252", is_damaged=has_nul, line_chars_max=longest, note=note)
+    return TextFile(path=path, encoding="cp1252", is_damaged=has_nul, has_long_lines=has_long_lines, note=note)
 
 
 @dataclass(slots=True)
@@ -262,7 +265,7 @@ def _weigh(line: str, number: int, seen: _Seen) -> None:
 
 
 def _damaged(path: Path, encoding: str) -> TextFile:
-    return TextFile(path=path, encoding=encoding, is_damaged=True, line_chars_max=path.stat().st_size)
+    return TextFile(path=path, encoding=encoding, is_damaged=True, has_long_lines=path.stat().st_size > LINE_CHARS_MAX)
 
 
 def _example(path: Path) -> str:
@@ -283,11 +286,11 @@ def _binary(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if _is_packed(path) else path.open("rb")
 
 
-def _scanned(path: Path, encoding: str) -> tuple[int, bool]:
-    """The longest line, and whether there are NULs. UnicodeDecodeError where the bytes are not of this encoding."""
+def _scanned(path: Path, encoding: str) -> tuple[bool, bool]:
+    """Whether there are long lines, and NULs. UnicodeDecodeError where the bytes are not of this encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    longest = tail = 0
-    has_nul = False
+    has_long_lines = has_nul = False
+    open_chars = 0  # of the line that goes on in the next block
     unpacked = 0
     with _binary(path) as file:
         size = path.stat().st_size
@@ -297,8 +300,20 @@ def _scanned(path: Path, encoding: str) -> tuple[int, bool]:
                 raise InputError(f"{path} unpacks to more than any sheet of its size; it is not read")
             text = decoder.decode(block)
             has_nul = has_nul or "\0" in text
-            first, *rest = map(len, text.split("\n"))
-            longest = max(longest, tail + first, *rest)
-            tail = rest[-1] if rest else tail + first
+            open_chars = _last_line(text, open_chars)
+            has_long_lines = has_long_lines or open_chars > LINE_CHARS_MAX
     decoder.decode(b"", final=True)
-    return longest, has_nul
+    return has_long_lines, has_nul
+
+
+def _last_line(text: str, open_chars: int) -> int:
+    """How long the line is that is open at the end of a text, before which it had `open_chars`; more than
+    LINE_CHARS_MAX where any of its lines is. Most of a text of usual lines is not looked at."""
+    at, room = 0, LINE_CHARS_MAX - open_chars
+    while len(text) - at > room:
+        end = text.rfind("\n", at, at + room + 1)
+        if end < 0:
+            return LINE_CHARS_MAX + 1
+        at, room = end + 1, LINE_CHARS_MAX
+    end = text.rfind("\n", at)
+    return len(text) - end - 1 if end >= 0 else LINE_CHARS_MAX - room + len(text) - at

@@ -25,7 +25,6 @@ from batch.manifest.text import TextFile, is_damaged_text, look_at, undamaged
 __all__ = ["Delimited", "open_delimited"]
 
 CHUNK_ROWS = 2_000  # 1,000 to 50,000 differ little in time; memory and the wait for the first row grow with it
-LINE_CHARS_MAX = 32_768  # a chunk of longer lines (data URIs) would be large: they are read one record at a time
 CELL_CHARS_MAX = 1 << 28  # far above any cell; without it a lost quotation mark takes in the rest of the file
 HEADER_CHARS_MAX = 1 << 20
 
@@ -163,7 +162,7 @@ class Delimited:
 
     def _numbered(self, report: Report) -> Iterator[tuple[int, Sequence[str]]]:
         try:
-            if self.text.is_damaged or self.text.line_chars_max > LINE_CHARS_MAX:
+            if self.text.is_damaged or self.text.has_long_lines:
                 yield from self._one_by_one(2, report)
             else:
                 yield from self._in_chunks(report)
