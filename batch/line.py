@@ -165,8 +165,10 @@ async def carry_out(
     progress: Progress,
     only_jobs: frozenset[int] | None,
     unit_price_of: Callable[[str], UnitPrice | None],
+    totals: CampaignTotals | None = None,
 ) -> Ending:
-    """A real run of one campaign, from its first signal handler to the last file; with `only_jobs` a retry of these."""
+    """A real run of one campaign, from its first signal handler to the last file; with `only_jobs` a retry of these.
+    `totals` are those of the ledger as it is, where they were asked for just now."""
     return await _lived(
         settings,
         ledger,
@@ -176,6 +178,7 @@ async def carry_out(
         give_up=give_up,
         only_jobs=only_jobs,
         unit_price_of=unit_price_of,
+        totals=totals,
     )
 
 
@@ -209,6 +212,7 @@ async def _lived(
     only_jobs: frozenset[int] | None = None,
     only_cancelling: bool = False,
     unit_price_of: Callable[[str], UnitPrice | None] = lambda endpoint: None,
+    totals: CampaignTotals | None = None,
 ) -> Ending:
     """A run with the world around it, left in order at a signal or when its time is over."""
     import anyio
@@ -216,7 +220,7 @@ async def _lived(
     from batch.scheduler import StopKind
 
     ledger.listener = progress.moved
-    progress.begin(ledger.totals(campaign_id))
+    progress.begin(ledger.totals(campaign_id) if totals is None else totals)
     ready: list[Any] = []
 
     def interrupt(kind: StopKind, message: str) -> None:

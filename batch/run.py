@@ -183,7 +183,8 @@ def _run(
         bases: tuple[PriceBasis, ...] = ()
         with _planning(manifest, prices, ledger, campaign_id, cap, again) as planned:
             wanted = _wanted(ledger, campaign_id, planned, cap, again, limit=settings.limit)
-            has_work = _has_work(settings, ledger, campaign_id, wanted)
+            totals = ledger.totals(campaign_id)
+            has_work = _has_work(settings, ledger, campaign_id, wanted, totals)
             if has_work:
                 bases = prices.bases(wanted.planned.to_submit_by_endpoint)
                 _check_means(settings, wanted.planned, cap, ledger.unpriced_exposure(campaign_id), bases)
@@ -210,6 +211,7 @@ def _run(
                 progress,
                 wanted.only,
                 prices.unit_price,
+                None if wanted.retried else totals,
             )
             if wanted.note is not None:
                 ending = replace(ending, notes=(*ending.notes, wanted.note))
@@ -583,9 +585,8 @@ def _try_to_write(outputs: Path) -> None:
         ) from exc
 
 
-def _has_work(settings: Settings, ledger: Ledger, campaign_id: int, wanted: _Wanted) -> bool:
+def _has_work(settings: Settings, ledger: Ledger, campaign_id: int, wanted: _Wanted, totals: CampaignTotals) -> bool:
     """Whether anything is left that a run could do. When not, not one request is made."""
-    totals = ledger.totals(campaign_id)
     is_open = totals.superseded_open + totals.superseded_in_doubt + wanted.planned.to_submit + wanted.planned.under_way
     from batch.save import has_missing_files
 

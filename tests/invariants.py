@@ -31,6 +31,13 @@ CAN_END_A_WISH = {None, "completed", "failed", "cancelled"}  # nothing that a ne
 IS_FREE = {"unsent", "released", "refused", "proved_absent", "retryable"}
 
 
+def _check_readings(db: sqlite3.Connection) -> None:
+    query = """SELECT campaign_id, rows, (SELECT count(*) FROM row WHERE row.campaign_id = reading.campaign_id
+        AND row.reading = reading.number) FROM reading WHERE rows IS NOT NULL"""
+    for campaign_id, told, there in db.execute(query):
+        assert told == there, f"campaign {campaign_id}: its reading says {told} rows and has {there}"
+
+
 def check_ledger(
     state_folder: Path,
     *,
@@ -52,6 +59,7 @@ def check_ledger(
             _check_events(job, events)
             _check_attempts(job, attempts, events)
             _check_result(db, job, attempts)
+        _check_readings(db)
         _check_money(db, cap_micros, unpriced_micros or 0)
         _check_counts(db, state_folder)
         _check_artifacts(db, state_folder, check_files=check_files)

@@ -129,9 +129,9 @@ class Planning(Steps):
         self._db.execute("DELETE FROM reading WHERE campaign_id = ?", (campaign_id,))
         told = None if basis is None else json.dumps(basis, ensure_ascii=False)
         self._db.execute(
-            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, jobs, endpoint)
-            VALUES (?, ?, ?, ?, ?, ?, ?)""",
-            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.jobs, endpoint),
+            """INSERT INTO reading (id, campaign_id, number, basis, sheet_rows, rows, jobs, endpoint)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (newest + 1, campaign_id, number, told, planned.sheet_rows, planned.rows, planned.jobs, endpoint),
         )
 
     def _plan_some(self, campaign_id: int, reading: int, rows: Iterator[Row], table: _JobTable) -> int:

@@ -370,8 +370,12 @@ class LedgerReader:
         return self._db.execute(query, {"campaign": campaign_id, "reading": self.reading(campaign_id)}).fetchall()
 
     def _count_of_rows(self, campaign_id: int) -> int:
-        """How many rows the newest reading has."""
-        # The index alone is read, a hundredth of the table.
+        """How many rows the newest reading has: as it was counted when it was taken over."""
+        query = "SELECT rows FROM reading WHERE campaign_id = ? AND number = ?"
+        told = self._db.execute(query, (campaign_id, self.reading(campaign_id))).fetchone()
+        if told is not None and told[0] is not None:
+            return int(told[0])
+        # In a ledger of before. The index alone is read, a hundredth of the table.
         query = "SELECT count(*) FROM row INDEXED BY row_wanting WHERE campaign_id = ? AND reading = ?"
         return int(self._db.execute(query, (campaign_id, self.reading(campaign_id))).fetchone()[0])
 

@@ -240,6 +240,11 @@ _GIVEN = """
 ALTER TABLE reading ADD COLUMN endpoint TEXT;         -- what was said for rows that name none; NULL: nothing was
 """
 
+# So that nobody counts a million rows to tell how many there are.
+_ROWS = """
+ALTER TABLE reading ADD COLUMN rows INTEGER;          -- of the table of this name; NULL: not counted
+"""
+
 _MIGRATIONS = (
     ("0001_tables", _TABLES),
     ("0002_cancelling", _CANCELLING),
@@ -255,6 +260,7 @@ _MIGRATIONS = (
     ("0012_times", _TIMES),
     ("0013_dearer", _DEARER),
     ("0014_given", _GIVEN),
+    ("0015_rows", _ROWS),
 )
 """In order, for ever: a ledger that has the first of them gets the others."""
 
