@@ -158,6 +158,11 @@ def test_a_page_of_saved_files_does_not_look_at_those_before_and_behind_it(tmp_p
     assert not [detail for detail in details if "ORDER BY" in detail]
 
 
+def test_the_newest_file_is_found_without_looking_at_all_that_were_saved(tmp_path: Path) -> None:
+    (plan,) = plans_of(tmp_path, lambda ledger: ledger.newest_file(CID)).values()
+    assert not [step["detail"] for step in plan if "ORDER BY" in step["detail"]]
+
+
 @pytest.mark.parametrize("ask", OF_A_JOB.values(), ids=OF_A_JOB)
 def test_a_question_about_a_job_walks_over_nothing(tmp_path: Path, ask: Ask) -> None:
     for statement, plan in plans_of(tmp_path, ask).items():

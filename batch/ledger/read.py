@@ -455,7 +455,8 @@ class LedgerReader:
 
     def newest_file(self, campaign_id: int) -> str | None:
         """The file of the campaign that was saved last, as the ledger writes its path; None where none is."""
-        query = """SELECT artifact.path FROM artifact JOIN row ON row.id = artifact.row_id
+        # CROSS JOIN: from the newest file of all on, not through all rows of the campaign.
+        query = """SELECT artifact.path FROM artifact CROSS JOIN row ON row.id = artifact.row_id
             WHERE row.campaign_id = ? AND artifact.saved_at IS NOT NULL ORDER BY artifact.id DESC LIMIT 1"""
         found = self._db.execute(query, (campaign_id,)).fetchone()
         return None if found is None else str(found["path"])
