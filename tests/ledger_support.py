@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ __all__ = [
     "accept",
     "bring_to",
     "claim",
+    "claimable",
     "make_row",
     "make_tables",
     "only_job",
@@ -100,9 +101,26 @@ def make_row(
     return Row(id=id, address=address, position=position, number=position, cells={"id": id}, stem=stem or id, job=job)
 
 
+def claimable(
+    ledger: Ledger,
+    campaign_id: int,
+    *,
+    now: float,
+    limit: int,
+    except_ids: Sequence[int] = (),
+    after_id: int = 0,
+    only_ids: frozenset[int] | None = None,
+) -> list[OpenJob]:
+    """What a run would submit now, in its order: what was tried before, then what is fresh."""
+    again = ledger.tried(campaign_id, now=now, limit=limit, except_ids=except_ids, only_ids=only_ids)
+    if only_ids is not None:
+        return again
+    return again + ledger.fresh(campaign_id, limit=limit - len(again), after_id=after_id)
+
+
 def claim(ledger: Ledger, campaign_id: int, *, cap_micros: int | None = None, job: OpenJob | None = None) -> Attempt:
     """Claim the next job (or this one); it must fit."""
-    job = job or ledger.claimable(campaign_id, now=1e12, limit=1)[0]
+    job = job or claimable(ledger, campaign_id, now=1e12, limit=1)[0]
     attempt = ledger.claimed(
         job, campaign_id=campaign_id, body=job.input, start_timeout_s=60.0, run_timeout_s=60.0, cap_micros=cap_micros
     )

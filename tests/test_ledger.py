@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from invariants import accepted_request_ids, check_ledger
-from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, make_row, opened, ticket
+from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, claimable, make_row, opened, ticket
 
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
@@ -353,7 +353,7 @@ def test_a_changed_cell_is_a_new_job_and_the_old_one_is_not_wanted_any_more(tmp_
         plan(ledger, make_row("a", prompt="old"), make_row("b", position=2))
         planned = plan(ledger, make_row("a", prompt="new"), make_row("b", position=2))
         assert (planned.jobs, planned.new, planned.changed, planned.superseded.dropped) == (2, 0, 1, 1)
-        wanted = [job.input["prompt"] for job in ledger.claimable(1, now=1e12, limit=9)]
+        wanted = [job.input["prompt"] for job in claimable(ledger, 1, now=1e12, limit=9)]
         assert wanted == ["b", "new"]
         with pytest.raises(LedgerFault, match="wanted by no row"):
             claim(ledger, 1, job=ledger.job(1))
@@ -515,7 +515,7 @@ def test_known_new_and_equal_jobs_planned_together_are_each_their_rows_own(tmp_p
         assert second.new == second.jobs - first.jobs
         assert second.estimate_micros == 7 * second.jobs
         assert {line.row_id: line.key for line in ledger.jobs(campaign)} == {row.id: row.job.key for row in again}
-        submitted = [job.key for job in ledger.claimable(campaign, now=1e12, limit=len(again))]
+        submitted = [job.key for job in claimable(ledger, campaign, now=1e12, limit=len(again))]
         assert submitted == list(dict.fromkeys(row.job.key for row in again)), "in the order of the sheet"
 
 
@@ -575,7 +575,7 @@ def test_only_rows_of_the_newest_reading_are_claimed_in_their_order(tmp_path: Pa
     with opened(tmp_path) as ledger:
         plan(ledger, *(make_row(name, position=n) for n, name in enumerate("abcd", start=1)))
         plan(ledger, make_row("b"), make_row("d", position=2))
-        found = ledger.claimable(1, now=0.0, limit=9)
+        found = claimable(ledger, 1, now=0.0, limit=9)
     assert [job.input["prompt"] for job in found] == ["b", "d"]
 
 
@@ -584,7 +584,7 @@ def test_a_job_of_another_campaign_is_not_claimed_for_this_one(tmp_path: Path) -
         plan(ledger, make_row("a"))
         other = ledger.campaign("other", tmp_path / "other.csv")
         ledger.plan(other, [make_row("b")])
-        assert [job.input["prompt"] for job in ledger.claimable(other, now=0.0, limit=9)] == ["b"]
+        assert [job.input["prompt"] for job in claimable(ledger, other, now=0.0, limit=9)] == ["b"]
         with pytest.raises(LedgerFault, match="wanted by no row"):
             claim(ledger, other, job=ledger.job(1))
 
@@ -593,10 +593,10 @@ def test_a_claim_that_goes_on_behind_the_last_one_still_sees_what_was_tried_befo
     with opened(tmp_path) as ledger:
         plan(ledger, *(make_row(name, position=n) for n, name in enumerate("abcd", start=1)))
         ledger.unsent(claim(ledger, 1), due_at=0.0, cause="connect", message="no")
-        assert [job.id for job in ledger.claimable(1, now=0.0, limit=9)] == [1, 2, 3, 4]
-        assert [job.id for job in ledger.claimable(1, now=0.0, limit=9, after_id=3)] == [1, 4]
-        assert [job.id for job in ledger.claimable(1, now=0.0, limit=1, after_id=3)] == [1]
-        assert ledger.next_claim(1, after_id=4, except_ids=[1]) is None
+        assert [job.id for job in claimable(ledger, 1, now=0.0, limit=9)] == [1, 2, 3, 4]
+        assert [job.id for job in claimable(ledger, 1, now=0.0, limit=9, after_id=3)] == [1, 4]
+        assert [job.id for job in claimable(ledger, 1, now=0.0, limit=1, after_id=3)] == [1]
+        assert ledger.next_tried(1, except_ids=[1]) is None
 
 
 def test_the_questions_of_the_hot_path_use_their_indexes(tmp_path: Path) -> None:
@@ -604,9 +604,9 @@ def test_the_questions_of_the_hot_path_use_their_indexes(tmp_path: Path) -> None
         plan(ledger, make_row())
         asked: list[str] = []
         ledger._db.set_trace_callback(asked.append)
-        ledger.claimable(1, now=5.0, limit=3, except_ids=[7], after_id=2)
+        claimable(ledger, 1, now=5.0, limit=3, except_ids=[7], after_id=2)
         ledger.following(1, now=5.0, limit=3)
-        ledger.next_claim(1)
+        ledger.next_tried(1)
         ledger.next_look(1)
         ledger.in_doubt(1)
         ledger.doubt_what_a_crash_left()
@@ -627,9 +627,9 @@ def test_a_waiting_job_is_claimed_when_it_is_due_and_not_before(tmp_path: Path) 
     with opened(tmp_path) as ledger:
         plan(ledger, make_row())
         ledger.unsent(claim(ledger, 1), due_at=100.0, cause="connect", message="no")
-        assert ledger.claimable(1, now=99.9, limit=9) == []
-        assert ledger.next_claim(1) == 100.0
-        assert [job.id for job in ledger.claimable(1, now=100.0, limit=9)] == [1]
+        assert claimable(ledger, 1, now=99.9, limit=9) == []
+        assert ledger.next_tried(1) == 100.0
+        assert [job.id for job in claimable(ledger, 1, now=100.0, limit=9)] == [1]
 
 
 @pytest.mark.parametrize(("cap", "is_room"), [(200, True), (199, False), (None, True), (0, False)])
@@ -640,7 +640,7 @@ def test_the_cap_has_room_up_to_the_last_micro_dollar_and_not_one_more(
         plan(ledger, make_row("a", price_micros=100), make_row("b", price_micros=100, position=2))
         claim(ledger, 1)
         before = tables(tmp_path)
-        job = ledger.claimable(1, now=0.0, limit=1)[0]
+        job = claimable(ledger, 1, now=0.0, limit=1)[0]
         attempt = ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60, run_timeout_s=60, cap_micros=cap)
         assert is_room == (attempt is not None)
         assert is_room == (before != tables(tmp_path))
@@ -650,7 +650,7 @@ def test_the_cap_has_room_up_to_the_last_micro_dollar_and_not_one_more(
 def test_an_unknown_price_never_fits_under_a_cap(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row(price_micros=None))
-        job = ledger.claimable(1, now=0.0, limit=1)[0]
+        job = claimable(ledger, 1, now=0.0, limit=1)[0]
         for cap in (0, 10**15):
             assert (
                 ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60, run_timeout_s=60, cap_micros=cap)
@@ -660,7 +660,7 @@ def test_an_unknown_price_never_fits_under_a_cap(tmp_path: Path) -> None:
 
 
 def claimed(ledger: Ledger, cap_micros: int) -> Attempt | None:
-    job = ledger.claimable(1, now=1e12, limit=1)[0]
+    job = claimable(ledger, 1, now=1e12, limit=1)[0]
     return ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60.0, run_timeout_s=60.0, cap_micros=cap_micros)
 
 
@@ -752,7 +752,7 @@ def test_what_is_in_doubt_counts_against_the_cap(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row("a", price_micros=100), make_row("b", price_micros=100, position=2))
         bring_to(ledger, 1, State.IN_DOUBT)
-        job = ledger.claimable(1, now=0.0, limit=1)[0]
+        job = claimable(ledger, 1, now=0.0, limit=1)[0]
         assert ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60, run_timeout_s=60, cap_micros=199) is None
 
 
@@ -811,8 +811,8 @@ def test_a_job_planned_once_more_is_due_at_once_also_when_the_clock_is_set_back(
         assert attempt is not None
         STEPS[event](ledger, attempt)
         an_hour_earlier = 1_800_000_000.0 - 3600
-        assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9)] == [1, 2]
-        assert [job.id for job in ledger.claimable(1, now=an_hour_earlier, limit=9, after_id=2)] == [1]
+        assert [job.id for job in claimable(ledger, 1, now=an_hour_earlier, limit=9)] == [1, 2]
+        assert [job.id for job in claimable(ledger, 1, now=an_hour_earlier, limit=9, after_id=2)] == [1]
 
 
 def test_many_retried_jobs_are_few_transactions_and_an_event_each(tmp_path: Path) -> None:
@@ -832,8 +832,8 @@ def test_many_retried_jobs_are_few_transactions_and_an_event_each(tmp_path: Path
         assert ledger._db.execute("SELECT count(*) FROM event WHERE event = 'retried'").fetchone()[0] == count
         assert ledger.failed_jobs(1, cause=None, row_ids=()) == []
         assert ledger.prices_of([3, 1, 2]) == [(ENDPOINT, 1), (ENDPOINT, 2), (ENDPOINT, 3)]
-        assert [job.id for job in ledger.claimable(1, now=0.0, limit=3)] == []
-        assert [job.id for job in ledger.claimable(1, now=1e12, limit=3)] == [1, 2, 3]
+        assert [job.id for job in claimable(ledger, 1, now=0.0, limit=3)] == []
+        assert [job.id for job in claimable(ledger, 1, now=1e12, limit=3)] == [1, 2, 3]
 
 
 def test_a_job_that_cannot_be_retried_takes_none_of_its_transaction_along(tmp_path: Path) -> None:
@@ -853,13 +853,13 @@ def test_only_the_jobs_that_are_named_are_claimed(tmp_path: Path) -> None:
             bring_to(ledger, 1, State.FAILED)
         ledger.retried_all([1, 2, 3])
         named = frozenset({2, 3})
-        assert [job.id for job in ledger.claimable(1, now=1e12, limit=9, only_ids=named)] == [2, 3]
-        assert [job.id for job in ledger.claimable(1, now=1e12, limit=1, only_ids=named, except_ids=[2])] == [3]
-        assert ledger.next_claim(1, only_ids=named) == 1.0
-        assert ledger.claimable(1, now=1e12, limit=9, only_ids=frozenset()) == []
-        assert ledger.next_claim(1, only_ids=frozenset()) is None
-        assert ledger.next_claim(1, only_ids=frozenset({4})) is None, "it was never tried"
-        assert [job.id for job in ledger.claimable(1, now=1e12, limit=9)] == [1, 2, 3, 4]
+        assert [job.id for job in claimable(ledger, 1, now=1e12, limit=9, only_ids=named)] == [2, 3]
+        assert [job.id for job in claimable(ledger, 1, now=1e12, limit=1, only_ids=named, except_ids=[2])] == [3]
+        assert ledger.next_tried(1, only_ids=named) == 1.0
+        assert claimable(ledger, 1, now=1e12, limit=9, only_ids=frozenset()) == []
+        assert ledger.next_tried(1, only_ids=frozenset()) is None
+        assert ledger.next_tried(1, only_ids=frozenset({4})) is None, "it was never tried"
+        assert [job.id for job in claimable(ledger, 1, now=1e12, limit=9)] == [1, 2, 3, 4]
 
 
 def test_failed_jobs_are_found_by_cause_and_by_row(tmp_path: Path) -> None:
@@ -1133,8 +1133,10 @@ def test_the_totals_of_every_state_add_up(tmp_path: Path) -> None:
 def test_except_ids_are_left_out_however_many_they_are(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         plan(ledger, make_row("a"), make_row("b", position=2))
+        for _ in range(2):
+            bring_to(ledger, 1, State.SUBMITTED)
         many = [1, *range(100, 40_000)]
-        assert [job.id for job in ledger.claimable(1, now=0.0, limit=9, except_ids=many)] == [2]
+        assert [job.id for job in ledger.following(1, now=0.0, limit=9, except_ids=many)] == [2]
 
 
 def test_a_path_with_signs_that_urls_use_is_only_a_path(tmp_path: Path) -> None:
@@ -1223,7 +1225,7 @@ def brought_to(ledger: Ledger, state: State, *, is_given_up: bool = False) -> At
 
 def bring_job_to(ledger: Ledger, job_id: int, state: State) -> None:
     """Bring this very job to `state`."""
-    for other in ledger.claimable(1, now=1e12, limit=99):
+    for other in claimable(ledger, 1, now=1e12, limit=99):
         if other.id == job_id:
             _bring(ledger, other.id, state)
 
@@ -1235,8 +1237,11 @@ def _bring(ledger: Ledger, job_id: int, state: State) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(ledger, name)
 
-        def claimable(self, *args: Any, **names: Any) -> list[Any]:
+        def tried(self, *args: Any, **names: Any) -> list[Any]:
             return [ledger.job(job_id)]
+
+        def fresh(self, *args: Any, **names: Any) -> list[Any]:
+            return []
 
     bring_to(_Only(), 1, state)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_support import bring_to, claim, make_row, opened
+from ledger_support import bring_to, claim, claimable, make_row, opened
 
 from batch import budget
 from batch.jobs import Row
@@ -122,7 +122,7 @@ def test_the_cap_allows_as_many_as_are_then_claimed(tmp_path: Path) -> None:
         claim(ledger, 1, cap_micros=450)
         claim(ledger, 1, cap_micros=450)
         assert compared(tmp_path, rows, cap_micros=450).affordable == 0
-        job = ledger.claimable(1, now=1e12, limit=1)[0]
+        job = claimable(ledger, 1, now=1e12, limit=1)[0]
         assert (
             ledger.claimed(job, campaign_id=1, body={}, start_timeout_s=60.0, run_timeout_s=60.0, cap_micros=450)
             is None
@@ -186,7 +186,7 @@ def test_a_plan_that_writes_nothing_says_the_same_as_planning_it(tmp_path: Path,
             assert before == plan(ledger, rows, name, cap)
             campaign_id = ledger.campaign(name, Path(f"{name}.csv"))
             for _ in range(rng.randrange(3)):
-                if ledger.claimable(campaign_id, now=1e12, limit=1):
+                if claimable(ledger, campaign_id, now=1e12, limit=1):
                     bring_to(ledger, campaign_id, rng.choice(list(State)))
             with ledger.planning_again(campaign_id, cap_micros=cap) as unread:
                 assert unread == compared(tmp_path, rows, name, cap)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlite_utils
 from invariants import check_ledger
-from ledger_support import bring_to, make_row, opened
+from ledger_support import bring_to, claimable, make_row, opened
 
 from batch.jobs import Row
 from batch.ledger import Ledger, schema
@@ -96,8 +96,8 @@ def test_rows_far_apart_that_ask_for_the_same_share_the_first_ones_job_at_the_la
         assert (planned.rows, planned.jobs, planned.estimate_micros) == (LONG + 1, LONG, 100 * LONG + 200)
         lines = {line.row_id: line for line in ledger.jobs(1, row_ids=["r8", "again"])}
         assert lines["r8"].key == lines["again"].key
-        claimable = [job.input["prompt"] for job in ledger.claimable(1, now=1e12, limit=LONG)]
-        assert claimable == [str(n) for n in range(LONG)]
+        prompts = [job.input["prompt"] for job in claimable(ledger, 1, now=1e12, limit=LONG)]
+        assert prompts == [str(n) for n in range(LONG)]
     check_ledger(tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_a_long_plan_is_what_one_is_that_looks_up_every_job(tmp_path: Path, seed
                 found.append(plan(ledger, rows, name))
                 campaign_id = ledger.campaign(name, folder / f"{name}.csv")
                 for state in (State.FETCHED, State.FAILED, State.SUBMITTED):
-                    if ledger.claimable(campaign_id, now=1e12, limit=1):
+                    if claimable(ledger, campaign_id, now=1e12, limit=1):
                         bring_to(ledger, campaign_id, state)
         counts.append(found)
         check_ledger(folder)

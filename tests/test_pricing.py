@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from ledger_support import accept, bring_to, claim, make_row, opened, result_of
+from ledger_support import accept, bring_to, claim, claimable, make_row, opened, result_of
 from line_support import PRICE_MICROS, World, always, answers, on, shot
 
 from batch import endpoints, run
@@ -393,7 +393,7 @@ def test_planning_again_prices_what_is_to_come_and_no_attempt_that_was_made(fold
 
 
 def claim_with(ledger: Any, campaign: int, unit_price: UnitPrice | None) -> Any:
-    job = ledger.claimable(campaign, now=1e12, limit=1)[0]
+    job = claimable(ledger, campaign, now=1e12, limit=1)[0]
     return ledger.claimed(
         job,
         campaign_id=campaign,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_support import ENDPOINT, bring_to, claim, make_row, opened
+from ledger_support import ENDPOINT, bring_to, claim, claimable, make_row, opened
 
 from batch.budget import Cost
 from batch.ledger import Ledger, compare
@@ -38,9 +38,9 @@ OF_A_CAMPAIGN: dict[str, Ask] = {
     "jobs, superseded": lambda ledger: list(ledger.jobs(CID, superseded=True)),
     "following": lambda ledger: ledger.following(CID, now=5.0, limit=3),
     "following, cancelling": lambda ledger: ledger.following(CID, now=5.0, limit=3, only_cancelling=True),
-    "claimable": lambda ledger: ledger.claimable(CID, now=5.0, limit=3, except_ids=[7], after_id=2),
-    "claimable, only these": lambda ledger: ledger.claimable(CID, now=5.0, limit=3, only_ids=frozenset({1, 2})),
-    "next_claim": lambda ledger: ledger.next_claim(CID),
+    "claimable": lambda ledger: claimable(ledger, CID, now=5.0, limit=3, except_ids=[7], after_id=2),
+    "claimable, only these": lambda ledger: claimable(ledger, CID, now=5.0, limit=3, only_ids=frozenset({1, 2})),
+    "next_tried": lambda ledger: ledger.next_tried(CID),
     "next_look": lambda ledger: ledger.next_look(CID, only_submitted=True),
     "gone": lambda ledger: ledger.gone(CID),
     "missing": lambda ledger: list(ledger.missing(CID)),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from invariants import check_ledger
-from ledger_support import ENDPOINT, accept, bring_to, make_row, opened, ticket
+from ledger_support import ENDPOINT, accept, bring_to, claimable, make_row, opened, ticket
 from line_support import PRICE_MICROS, World, always, counts, shot
 
 from batch import endpoints, views
@@ -38,7 +38,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def claimed(ledger: Ledger, *, cap: int | None = None, unit: UnitPrice | None = UNIT) -> Attempt | None:
     return ledger.claimed(
-        ledger.claimable(CID, now=1e12, limit=1)[0],
+        claimable(ledger, CID, now=1e12, limit=1)[0],
         campaign_id=CID,
         body={"prompt": "x"},
         start_timeout_s=60.0,

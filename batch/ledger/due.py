@@ -79,44 +79,32 @@ class DueReader(LedgerReader):
         where = f"{_followed(only_submitted, only_cancelling)} AND job.due_at <= :now"
         return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
 
-    def claimable(
+    def tried(
         self,
         campaign_id: int,
         *,
         now: float,
         limit: int,
         except_ids: Sequence[int] = (),
-        after_id: int = 0,
         only_ids: frozenset[int] | None = None,
     ) -> list[OpenJob]:
-        """Jobs that a row of the newest reading wants and that may be submitted now: first those that were tried
-        before, then the fresh ones numbered above `after_id`, in the order they were planned. With `only_ids` those of
-        them that were tried before, and no fresh one.
+        """Jobs that were tried before and may be submitted now, with `only_ids` of these alone."""
+        where = f"{self._tried(only_ids)} AND job.due_at <= :now AND {WANTED}"
+        return self._open_jobs(where, campaign_id, now=now, limit=limit, except_ids=except_ids)
+
+    def fresh(self, campaign_id: int, *, limit: int, after_id: int = 0) -> list[OpenJob]:
+        """Jobs that were never tried, numbered above `after_id`, in the order they were planned.
 
         A caller that remembers how far it came does not make the ledger walk over what nobody wants any more each time.
         """
-        tried = f"{self._tried(only_ids)} AND job.due_at <= :now AND {WANTED}"
-        again = self._open_jobs(tried, campaign_id, now=now, limit=limit, except_ids=except_ids)
-        if only_ids is not None:
-            return again
-        fresh = f"{FRESH} AND job.id > {int(after_id)} AND {WANTED}"
-        return again + self._open_jobs(
-            fresh, campaign_id, now=now, limit=limit - len(again), except_ids=except_ids, order="job.id"
-        )
+        names = {"campaign": campaign_id, "reading": self.reading(campaign_id), "after": after_id, "limit": limit}
+        query = f"{JOB_WITH_ATTEMPT} WHERE {FRESH} AND job.id > :after AND {WANTED} ORDER BY job.id LIMIT :limit"
+        return [open_job_of(row) for row in self._db.execute(query, names)]
 
-    def next_claim(
-        self,
-        campaign_id: int,
-        *,
-        except_ids: Sequence[int] = (),
-        after_id: int = 0,
-        only_ids: frozenset[int] | None = None,
+    def next_tried(
+        self, campaign_id: int, *, except_ids: Sequence[int] = (), only_ids: frozenset[int] | None = None
     ) -> float | None:
-        """When the earliest of those that `claimable` gives is due (0.0: now); None where there is none."""
-        if only_ids is None and self._open_jobs(
-            f"{FRESH} AND job.id > {int(after_id)} AND {WANTED}", campaign_id, now=0.0, limit=1, except_ids=except_ids
-        ):
-            return 0.0
+        """When the earliest of those that `tried` gives is due; None where there is none."""
         return self._first_due(f"{self._tried(only_ids)} AND {WANTED}", campaign_id, except_ids)
 
     def _tried(self, only_ids: frozenset[int] | None) -> str:
@@ -395,10 +383,9 @@ class DueReader(LedgerReader):
         now: float,
         limit: int,
         except_ids: Sequence[int],
-        order: str = "job.due_at, job.id",
     ) -> list[OpenJob]:
         names = {**self._names(campaign_id, except_ids), "now": now, "limit": limit}
-        query = f"{JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY {order} LIMIT :limit"
+        query = f"{JOB_WITH_ATTEMPT} WHERE {where} AND {_NOT_EXCEPTED} ORDER BY job.due_at, job.id LIMIT :limit"
         return [open_job_of(row) for row in self._db.execute(query, names)]
 
     def _saved(self, job_id: int, attempt_id: int) -> tuple[Artifact, ...]:

@@ -80,20 +80,21 @@ class Carrier:
         self._clock = clock
         self._rng = rng
 
-    async def carry(self, job: OpenJob) -> None:
-        """One job, from wherever it stands to a final state or to a time to look again."""
+    async def carry(self, job: OpenJob) -> bool:
+        """One job, from wherever it stands to a final state or to a time to look again. Whether it has its files, or
+        its result where nothing is downloaded: then nothing is left of it to look at."""
         try:
             if job.state in {State.PLANNED, State.WAITING} and not await self._submitter.submit(job):
-                return
+                return False
             job = self._ledger.job(job.id)
             if job.state is State.SUBMITTED and not await self._follow(job):
-                return
+                return False
             self._gate.free_slot(job.id)
             job = self._ledger.job(job.id)
-            if job.state is State.COMPLETED and self._has_downloads:
-                await self._fetch(job)
+            return job.state is State.COMPLETED and (not self._has_downloads or await self._fetch(job))
         except Blocked as exc:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
+            return False
         finally:
             self._gate.free_slot(job.id)
             self._watch.over(job.id)
@@ -356,18 +357,19 @@ class Carrier:
                 return past
         return None
 
-    async def _fetch(self, job: OpenJob) -> None:
-        """Save the files of a completed job."""
+    async def _fetch(self, job: OpenJob) -> bool:
+        """Save the files of a completed job. Whether they are all there."""
         assert job.attempt is not None
         needs_files = self._endpoint_of(job.endpoint).output_has_files
         try:
             await self._saver.save(job, self._campaign_id, needs_files=needs_files)
             self._gate.fetched(job.id)
+            return True
         except DownloadFailed as exc:
             cause = "file_gone" if exc.is_gone else "download"
             if exc.is_gone and self._is_for_good(job, cause):
                 self._lose(job, cause, exc.message)
-                return
+                return False
             if exc.is_gone:
                 await self._renew_result(job)
             self._postpone(job, cause, exc.message)
@@ -380,6 +382,7 @@ class Carrier:
         except Blocked as exc:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
             self._postpone(job, "blocked", str(exc))
+        return False
 
     def _lose(self, job: OpenJob, cause: str, message: str) -> None:
         self._ledger.lost(job.id, cause=cause, message=message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from batch.scheduler.carry import GONE_AFTER_S, GONE_TRIES, Carrier
 from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.doubts import Doubts
 from batch.scheduler.gate import Gate
+from batch.scheduler.looks import Looks
 from batch.scheduler.options import Ending, Progress, RunOptions, Stop, StopKind
 from batch.scheduler.submit import Submitter
 from batch.scheduler.watch import Watch
@@ -70,18 +72,23 @@ class Scheduler:
         self._wake = anyio.Event()
         self._live: set[int] = set()  # jobs that have a coroutine
         self._faults: dict[int, Exception] = {}  # jobs that a fault of ours has stopped
-        self._fresh_up_to = 0  # the fresh jobs up to this number have been started
         self._without_file = 0
         self._restored = Restored()
         self._is_cancelling = options.only_cancelling  # whether anything is to be called off in this run
         self._late_since: float | None = None
         self._said_for: float | None = None
 
+        self._looks = Looks(ledger=ledger, campaign_id=campaign_id, options=options, clock=clock, busy=self._busy)
         self._watch = Watch(
             ledger=ledger, clock=clock, rng=rng, is_told=lambda attempt: self.deliveries.is_relied_on(attempt)
         )
         self._gate = Gate(
-            options=options, clock=clock, rng=rng, wake=self._wake_up, say=progress.say, unseen=self._watch.unseen
+            options=options,
+            clock=clock,
+            rng=rng,
+            wake=lambda: self._wake.set(),
+            say=progress.say,
+            unseen=self._watch.unseen,
         )
         self.deliveries = Deliveries(
             ledger=ledger,
@@ -200,46 +207,37 @@ class Scheduler:
 
     def _start_what_is_due(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start the coroutines of accepted jobs, then of new ones, as far as there is room."""
-        now = self._clock()
         self._gate.bring_near()
         self._start_cancelling(tasks)
         if self._options.only_cancelling:
             return
-        for job in self._following(limit=self._coroutines_left()):
-            if job.state is State.COMPLETED or self._gate.room > 0:
-                self._start(tasks, job)
+        self._looks.follow(partial(self._start_accepted, tasks), limit=self._coroutines_left())
         limit = min(self._gate.starts_left(), self._coroutines_left())
         if limit > 0:
-            jobs = self._ledger.claimable(
-                self._campaign_id,
-                now=now,
-                limit=limit,
-                except_ids=self._busy(),
-                after_id=self._fresh_up_to,
-                only_ids=self._options.only_jobs,
-            )
-            self._gate.set_out(has_more=len(jobs) == limit)
-            for job in jobs:
-                if job.due_at == 0:
-                    self._fresh_up_to = max(self._fresh_up_to, job.id)
-                self._start(tasks, job)
+            count = self._looks.submit(partial(self._start, tasks), limit=limit)
+            self._gate.set_out(has_more=count == limit)
 
     def _start_cancelling(self, tasks: anyio.abc.TaskGroup) -> None:
         """Start the coroutines of jobs to be called off, first of all and without regard to the window: one that waits
         for its turn here may start at fal meanwhile, and be charged."""
         if self._is_cancelling:
-            for job in self._following(limit=max(0, CANCELLING_MAX - len(self._live)), only_cancelling=True):
+            jobs = self._ledger.following(
+                self._campaign_id,
+                now=self._clock(),
+                limit=max(0, CANCELLING_MAX - len(self._live)),
+                except_ids=self._busy(),
+                only_submitted=not self._options.downloads,
+                only_cancelling=True,
+            )
+            for job in jobs:
                 self._start(tasks, job)
 
-    def _following(self, *, limit: int, only_cancelling: bool = False) -> list[OpenJob]:
-        return self._ledger.following(
-            self._campaign_id,
-            now=self._clock(),
-            limit=limit,
-            except_ids=self._busy(),
-            only_submitted=not self._options.downloads,
-            only_cancelling=only_cancelling,
-        )
+    def _start_accepted(self, tasks: anyio.abc.TaskGroup, job: OpenJob) -> bool:
+        """Whether there is room for it: what is complete already needs none."""
+        has_room = job.state is State.COMPLETED or self._gate.room > 0
+        if has_room:
+            self._start(tasks, job)
+        return has_room
 
     def _start(self, tasks: anyio.abc.TaskGroup, job: OpenJob) -> None:
         self._live.add(job.id)
@@ -248,15 +246,19 @@ class Scheduler:
         tasks.start_soon(self._carry, job)
 
     async def _carry(self, job: OpenJob) -> None:
+        is_over = False
         try:
-            await self._carrier.carry(job)
+            is_over = await self._carrier.carry(job)
         except Exception as exc:  # noqa: BLE001 - raised at the end of the run: one job's fault is not the others'
             self._faults[job.id] = exc
             message = f"a fault of fal-batch at job {job.key}; the others are followed and saved"
             self._gate.stop_submitting(StopKind.TROUBLE, "fault", message)
         finally:
             self._live.discard(job.id)
-            self._wake_up()
+            if is_over:
+                self._wake.set()
+            else:
+                self._wake_up()
 
     def _coroutines_left(self) -> int:
         return max(0, self._options.window + self._options.unseen_max + BACKLOG_MAX - len(self._live))
@@ -283,25 +285,14 @@ class Scheduler:
     def _next_submit(self) -> float | None:
         if self._gate.stop is not None or self._options.only_cancelling:
             return None
-        due = self._ledger.next_claim(
-            self._campaign_id,
-            except_ids=self._busy(),
-            after_id=self._fresh_up_to,
-            only_ids=self._options.only_jobs,
-        )
+        due = self._looks.next_submit()
         return None if due is None else max(due, self._gate.hold_until)
 
     def _next_late_look(self, *, is_all_there_is: bool) -> float | None:
         """The next look at a paid result that could not be fetched; None when there is none, or patience is over: with
         this run, or with what fal had nothing of for ten minutes, in this run or an earlier one."""
-        due = self._ledger.next_look(
-            self._campaign_id,
-            except_ids=self._busy(),
-            only_submitted=not self._options.downloads,
-            only_cancelling=self._options.only_cancelling,
-            gone_before=self._clock() + self._fal.clock_offset_s - LATE_PATIENCE_S,
-            gone_tries=GONE_TRIES,
-        )
+        gone_before = self._clock() + self._fal.clock_offset_s - LATE_PATIENCE_S
+        due = self._looks.next_look(gone_before=gone_before, gone_tries=GONE_TRIES)
         if due is None or not is_all_there_is:
             return due
         if self._late_since is None:
@@ -329,6 +320,8 @@ class Scheduler:
         return due_at + 1.0
 
     def _wake_up(self) -> None:
+        """Something may be due that was not."""
+        self._looks.changed()
         self._wake.set()
 
     def _notes(self) -> list[str]:
