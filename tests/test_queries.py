@@ -75,7 +75,7 @@ OF_A_JOB: dict[str, Ask] = {
     "artifacts": lambda ledger: ledger.artifacts(1, 1, 1),
     "is_taken": lambda ledger: ledger.is_taken("outputs/a.mp4"),
     "known_request": lambda ledger: ledger.known_request("request-1"),
-    "must be wanted": lambda ledger: ledger._must_be_wanted(1, CID),
+    "to claim": lambda ledger: ledger._to_claim(6, CID),
     "wanted besides": lambda ledger: ledger._wanted_besides(
         1, {"campaign": CID, **ledger._named(CID, ["a"], any_reading=True)}
     ),

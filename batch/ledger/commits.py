@@ -57,26 +57,31 @@ class Commits:
             self._commit()
 
     @contextmanager
-    def step(self, *, shares: bool = False) -> Iterator[None]:
-        """One step, as a whole or not at all; durable when this returns or, with `shares`, when `durable` does.
+    def step(self, *, shares: bool = False, is_one_statement: bool = False) -> Iterator[None]:
+        """One step, as a whole or not at all; durable when this returns or, with `shares`, when `durable` does. Of one
+        statement SQLite itself sees to that.
 
         Blocked when the file cannot be written: what the step shared its commit with is undone too, and whoever awaits
         that is told. LedgerFault when the schema refuses the step; the others' stay.
         """
         assert not self._is_stepping, "a step has no steps in it: the inner one would commit half of the outer"
         self._is_stepping, is_inner = True, self._db.in_transaction
+        has_savepoint = is_inner and not is_one_statement
         try:
-            self._db.execute("SAVEPOINT step" if is_inner else "BEGIN IMMEDIATE")
+            if has_savepoint:
+                self._db.execute("SAVEPOINT step")
+            elif not is_inner:
+                self._db.execute("BEGIN IMMEDIATE")
             yield
-            if is_inner:
+            if has_savepoint:
                 self._db.execute("RELEASE step")
         except sqlite3.OperationalError as exc:  # disk full, read-only, I/O error: the world's fault, not ours
             raise self._failed(exc) from exc
         except sqlite3.IntegrityError as exc:  # the schema refuses what the code should never have asked for
-            self._undo_step(is_inner, exc)
+            self._undo_step(exc, is_inner=is_inner, has_savepoint=has_savepoint)
             raise LedgerFault(f"the ledger refuses it: {exc}") from exc
         except BaseException as exc:
-            self._undo_step(is_inner, exc)
+            self._undo_step(exc, is_inner=is_inner, has_savepoint=has_savepoint)
             raise
         finally:
             self._is_stepping = False
@@ -152,11 +157,11 @@ class Commits:
             shared.error = error
             shared.is_over.set()
 
-    def _undo_step(self, is_inner: bool, exc: BaseException) -> None:
+    def _undo_step(self, exc: BaseException, *, is_inner: bool, has_savepoint: bool) -> None:
         if not self._db.in_transaction:
             self._failed(exc)  # SQLite itself has undone all of it: when memory is short, it does
-        elif is_inner:
+        elif has_savepoint:
             self._db.execute("ROLLBACK TO step")
             self._db.execute("RELEASE step")
-        else:
+        elif not is_inner:
             self._db.execute("ROLLBACK")

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 from batch import budget
@@ -19,7 +20,7 @@ from batch.jobs import Attempt
 from batch.ledger.commits import Commits
 from batch.ledger.due import DueReader
 from batch.ledger.schema import LEDGER_NAME
-from batch.states import Event, IllegalTransition, State, next_state
+from batch.states import TRANSITIONS, Event, IllegalTransition, State, next_state
 
 __all__ = ["MESSAGE_CHARS_MAX", "Listener", "Settle", "Steps"]
 
@@ -31,7 +32,12 @@ Listener = Callable[[int, State, State], None]
 
 MESSAGE_CHARS_MAX = 500
 
+_IN_STATE = "id = ? AND state = ?"
+_LIVE = "id = ? AND job_id = ? AND ended_at IS NULL"
+
 _ENDS_THE_POST = frozenset({Event.UNSENT, Event.RELEASED, Event.REFUSED})
+
+_LEADS_FROM = {event: [state for state in State if event in TRANSITIONS[state]] for event in Event}
 
 
 class Steps(DueReader):
@@ -115,8 +121,9 @@ class Steps(DueReader):
         job_set: Mapping[str, object] | None = None,
         attempt_set: Mapping[str, object] | None = None,
         shares: bool = False,
-    ) -> None:
-        """One transition of the attempt's job, in one step; `settles` closes the attempt and says its cost."""
+    ) -> float:
+        """One transition of the attempt's job, in one step, and its time; `settles` closes the attempt and says its
+        cost."""
         at = self._clock()
         message = message[:MESSAGE_CHARS_MAX] if message else None
         attempt_columns: dict[str, object] = {"cause": cause, "message": message, **(attempt_set or {})}
@@ -145,6 +152,7 @@ class Steps(DueReader):
             self._count(campaign_id, was=reserved, now=cost.micros)
             self._take_over(attempt.endpoint, times)
         self._tell(attempt.job_id, was, now)
+        return at
 
     def _job_event(
         self, job_id: int, event: Event, *, cause: str | None, message: str | None, **job_set: object
@@ -170,13 +178,19 @@ class Steps(DueReader):
         why: str | None = None,
         job_set: Mapping[str, object] | None = None,
         attempt_set: Mapping[str, object] | None = None,
+        was: State | None = None,
     ) -> tuple[State, State]:
-        """The guarded update and its event; the caller holds the transaction."""
-        was, now = self._after(job_id, event)
-        self._update("job", {"state": now.value, **(job_set or {})}, "id = ? AND state = ?", (job_id, was.value))
+        """The guarded update and its event; the caller holds the transaction, and may have looked where the job is.
+        LedgerFault, and nothing written, when that is not where the event leads from."""
+        if was is None and len(_LEADS_FROM[event]) == 1:
+            (was,) = _LEADS_FROM[event]  # the update itself looks whether it is there
+        was, now = self._after(job_id, event) if was is None else (was, next_state(was, event))
+        if not self._has_updated("job", {"state": now.value, **(job_set or {})}, _IN_STATE, (job_id, was.value)):
+            self._after(job_id, event)
+            raise LedgerFault(f"job {job_id} is not {was.value} any more")
         if attempt_set:
             assert attempt_id is not None
-            self._update("attempt", attempt_set, "id = ? AND job_id = ? AND ended_at IS NULL", (attempt_id, job_id))
+            self._update("attempt", attempt_set, _LIVE, (attempt_id, job_id))
         self._db.execute(
             "INSERT INTO event (job_id, attempt_id, event, was, now, at, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (job_id, attempt_id, event.value, was.value, now.value, at, why),
@@ -195,19 +209,26 @@ class Steps(DueReader):
             raise LedgerFault(f"job {job_id}: {exc}") from exc
 
     def _update(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> None:
-        names = ", ".join(f"{name} = ?" for name in columns)
-        changed = self._db.execute(f"UPDATE {table} SET {names} WHERE {where}", (*columns.values(), *values))
-        if changed.rowcount != 1:
+        if not self._has_updated(table, columns, where, values):
             raise LedgerFault(f"the {table} {values[0]} is not where the update expects it ({where})")
 
-    def _must_be_wanted(self, job_id: int, campaign_id: int) -> None:
-        found = self._db.execute(
-            """SELECT 1 FROM row JOIN campaign ON campaign.id = row.campaign_id
-            WHERE row.job_id = ? AND row.campaign_id = ? AND row.reading = campaign.reading""",
-            (job_id, campaign_id),
-        ).fetchone()
-        if found is None:
+    def _has_updated(self, table: str, columns: Mapping[str, object], where: str, values: tuple[object, ...]) -> bool:
+        statement = _update_of(table, tuple(columns), where)
+        return self._db.execute(statement, (*columns.values(), *values)).rowcount == 1
+
+    def _to_claim(self, job_id: int, campaign_id: int) -> tuple[State, int]:
+        """Where a job stands that is to be claimed, and the number of its newest attempt (0: none). LedgerFault when
+        it may not be."""
+        query = """SELECT state, (SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = job.id) AS number,
+              EXISTS (SELECT 1 FROM row JOIN campaign ON campaign.id = row.campaign_id
+                WHERE row.job_id = job.id AND row.campaign_id = ? AND row.reading = campaign.reading) AS is_wanted
+            FROM job WHERE id = ?"""
+        found = self._db.execute(query, (campaign_id, job_id)).fetchone()
+        if found is None or State(found["state"]) not in _LEADS_FROM[Event.CLAIMED]:
+            self._after(job_id, Event.CLAIMED)
+        if not found["is_wanted"]:
             raise LedgerFault(f"job {job_id} is wanted by no row of the manifest as last read: it may not be claimed")
+        return State(found["state"]), found["number"]
 
     def _tell(self, job_id: int, was: State, now: State) -> None:
         listener = self.listener
@@ -218,8 +239,13 @@ class Steps(DueReader):
         self, statement: str, values: tuple[object, ...] | Mapping[str, object], *, shares: bool = False
     ) -> sqlite3.Cursor:
         """One statement, a step of its own."""
-        with self._transaction(shares=shares):
+        with self._commits.step(shares=shares, is_one_statement=True):
             return self._db.execute(statement, values)
 
     def _transaction(self, *, shares: bool = False) -> AbstractContextManager[None]:
         return self._commits.step(shares=shares)
+
+
+@lru_cache(maxsize=256)
+def _update_of(table: str, columns: tuple[str, ...], where: str) -> str:
+    return f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in columns)} WHERE {where}"

@@ -129,12 +129,10 @@ class Ledger(Planning):
             unit_usd = f"{unit_price.usd:f}"
             reserved = self.reserve_micros(job.endpoint, job.price_micros)
         with self._transaction(shares=True):
-            self._after(job.id, Event.CLAIMED)
-            self._must_be_wanted(job.id, campaign_id)
+            was, last = self._to_claim(job.id, campaign_id)
+            number = last + 1
             if not self._has_room(campaign_id, reserved, cap_micros):
                 return None
-            found = self._db.execute("SELECT coalesce(max(number), 0) FROM attempt WHERE job_id = ?", (job.id,))
-            number = found.fetchone()[0] + 1
             made = self._db.execute(
                 """INSERT INTO attempt (job_id, campaign_id, number, body, price_micros, cost_micros, start_timeout_s,
                 run_timeout_s, submitting_at, clock_offset_s, unit, unit_usd, webhook)
@@ -156,7 +154,7 @@ class Ledger(Planning):
                 ),
             )
             assert made.lastrowid is not None
-            was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at)
+            was, now = self._step(job.id, Event.CLAIMED, attempt_id=made.lastrowid, at=at, was=was)
         self._count(campaign_id, was=0, now=reserved)
         self._tell(job.id, was, now)
         return Attempt(
@@ -181,10 +179,12 @@ class Ledger(Planning):
         room = self.room_micros(campaign_id, cap_micros)
         return room is not None and budget.fits(exposure_micros=0, price_micros=reserve_micros, cap_micros=room)
 
-    def accepted(self, attempt: Attempt, ticket: Ticket) -> None:
-        """fal took the attempt: its request_id and URLs are safe before anything is done with them."""
-        columns = {**self._ticket_columns(ticket), "closed_at": max(self._clock(), attempt.submitting_at)}
+    def accepted(self, attempt: Attempt, ticket: Ticket) -> float:
+        """fal took the attempt: its request_id and URLs are safe before anything is done with them. When that was."""
+        at = self._clock()
+        columns = {**self._ticket_columns(ticket, at), "closed_at": max(at, attempt.submitting_at)}
         self._move(attempt, Event.ACCEPTED, attempt_set=columns, job_set={"due_at": 0.0, "failures": 0}, shares=True)
+        return at
 
     def unsent(self, attempt: Attempt, *, due_at: float, cause: str, message: str) -> None:
         """Nothing reached fal: free of charge, and due again at `due_at`."""
@@ -253,7 +253,7 @@ class Ledger(Planning):
             attempt,
             Event.ADOPTED,
             message=why,
-            attempt_set=self._ticket_columns(ticket),
+            attempt_set=self._ticket_columns(ticket, self._clock()),
             job_set={"due_at": 0.0, "cause": None, "message": None},
         )
 
@@ -270,7 +270,7 @@ class Ledger(Planning):
     def taken_back(self, attempt: Attempt, ticket: Ticket, *, why: str) -> None:
         """What was given up, or had been called not taken, was found at fal before its job was submitted again: as if
         its answer had come."""
-        columns = {**self._ticket_columns(ticket), "ended_at": None, "end_event": None, "is_settled": 0}
+        columns = {**self._ticket_columns(ticket, self._clock()), "ended_at": None, "end_event": None, "is_settled": 0}
         reserved = attempt.price_micros
         if attempt.unit_usd is not None:
             reserved = self.reserve_micros(attempt.endpoint, attempt.price_micros)
@@ -302,7 +302,7 @@ class Ledger(Planning):
 
     def witness_found(self, attempt: Attempt, ticket: Ticket) -> None:
         """fal did take the attempt that was given up. Its request_id is safe before anything is done with it."""
-        self._witness(attempt, "found", _as_reserved, columns=self._ticket_columns(ticket))
+        self._witness(attempt, "found", _as_reserved, columns=self._ticket_columns(ticket, self._clock()))
 
     def witness_free(self, attempt: Attempt, *, message: str) -> None:
         """fal took it and billed nothing: there is no result to save."""
@@ -373,9 +373,9 @@ class Ledger(Planning):
             (due_at, failures, cause, message[:MESSAGE_CHARS_MAX], gone_at, job_id),
         )
 
-    def completed(self, attempt: Attempt, outcome: Outcome, *, took: Took | None = None) -> None:
-        """The result is safe from here on, and the attempt is paid for. `took` where it was watched."""
-        self._move(
+    def completed(self, attempt: Attempt, outcome: Outcome, *, took: Took | None = None) -> float:
+        """The result is safe from here on, and the attempt is paid for; when that was. `took` where it was watched."""
+        return self._move(
             attempt,
             Event.COMPLETED,
             settles=_billed(attempt, outcome.billable_units),
@@ -543,13 +543,13 @@ class Ledger(Planning):
                 )
         return max(0, changed.rowcount)  # -1 where there was none to ask about
 
-    def _ticket_columns(self, ticket: Ticket) -> dict[str, object]:
+    def _ticket_columns(self, ticket: Ticket, at: float) -> dict[str, object]:
         return {
             "request_id": ticket.request_id,
             "status_url": ticket.status_url,
             "response_url": ticket.response_url,
             "cancel_url": ticket.cancel_url,
-            "accepted_at": self._clock(),
+            "accepted_at": at,
         }
 
 
