@@ -21,7 +21,7 @@ from ledger_support import ENDPOINT, QUEUE, Clock, accept, bring_to, claim, clai
 
 from batch.errors import Blocked, InputError, LedgerBusy, LedgerFault
 from batch.jobs import Attempt, LocalFile, Outcome, Row, Upload
-from batch.ledger import Ledger, LedgerReader, OpenJob, compare, open_reader
+from batch.ledger import Ledger, LedgerReader, OpenJob, compare, job_accepted, job_completed, open_reader
 from batch.ledger.planning import PLANNING_CHUNK
 from batch.ledger.write import RETRIED_CHUNK, SUBMIT_OPEN_S
 from batch.reconcile import proof_due_at
@@ -621,6 +621,27 @@ def test_the_questions_of_the_hot_path_use_their_indexes(tmp_path: Path) -> None
     assert plans
     of_ours = [detail for detail in plans if detail.startswith(("SCAN job", "SCAN attempt", "SCAN row"))]
     assert [detail for detail in of_ours if " USING " not in detail] == []
+
+
+def test_a_job_that_is_carried_on_is_as_the_ledger_would_tell_it(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock) as ledger:
+        plan(ledger, make_row("fresh"), make_row("tried", position=2))
+        first = claim(ledger, 1)
+        ledger.unsent(first, due_at=0.0, cause="connect", message="no")
+        ledger.postponed(1, due_at=0.0, failures=3, cause="download", message="x")
+        for job in (ledger.job(1), ledger.job(2)):
+            clock.now += 7.5
+            attempt = claim(ledger, 1, job=job)
+            clock.now += 7.5
+            accepted_at = ledger.accepted(attempt, ticket(f"r{job.id}"))
+            accepted = job_accepted(job, attempt, ticket(f"r{job.id}"), accepted_at)
+            assert accepted == ledger.job(job.id)
+            ledger.postponed(job.id, due_at=9.0, failures=2, cause="result_gone", message="x", gone_at=5.0)
+            looked_at_again, result = ledger.job(job.id), {"video": {"url": "https://files.example/ä.mp4"}, "n": [1.5]}
+            clock.now += 7.5
+            completed_at = ledger.completed(attempt, Outcome(result=result, billable_units="2"))
+            assert job_completed(looked_at_again, result, completed_at) == ledger.job(job.id)
 
 
 def test_a_waiting_job_is_claimed_when_it_is_due_and_not_before(tmp_path: Path) -> None:

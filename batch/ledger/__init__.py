@@ -21,6 +21,8 @@ from batch.ledger.values import (
     RowResult,
     Standing,
     Superseded,
+    job_accepted,
+    job_completed,
 )
 from batch.ledger.write import Ledger, open_ledger
 
@@ -42,6 +44,8 @@ __all__ = [
     "Superseded",
     "at_work",
     "compare",
+    "job_accepted",
+    "job_completed",
     "open_ledger",
     "open_reader",
 ]

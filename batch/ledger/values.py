@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batch.jobs import Artifact, Attempt, Ticket, canonical_json, file_refs, result_text, short_url
@@ -28,6 +28,8 @@ __all__ = [
     "Superseded",
     "artifact_of",
     "attempt_of",
+    "job_accepted",
+    "job_completed",
     "job_line_of",
     "judged_of",
     "open_job_of",
@@ -335,6 +337,39 @@ def open_job_of(row: sqlite3.Row) -> OpenJob:
         cancel_asked_at=row["cancel_asked_at"],
         cancel_answer=row["cancel_answer"],
         result=None if row["result"] is None else json.loads(row["result"]),
+    )
+
+
+def job_accepted(job: OpenJob, attempt: Attempt, ticket: Ticket, at: float) -> OpenJob:
+    """A claimed job as the ledger has it once fal took the attempt, at `at`."""
+    taken = replace(attempt, closed_at=max(at, attempt.submitting_at), request_id=ticket.request_id)
+    return replace(
+        job,
+        state=State.SUBMITTED,
+        due_at=0.0,
+        failures=0,
+        cause=None,
+        attempt=taken,
+        ticket=ticket,
+        accepted_at=at,
+        completed_at=None,
+        cancel_asked_at=None,
+        cancel_answer=None,
+        result=None,
+    )
+
+
+def job_completed(job: OpenJob, result: Mapping[str, Any], at: float) -> OpenJob:
+    """An accepted job as the ledger has it once its result is there, at `at`."""
+    return replace(
+        job,
+        state=State.COMPLETED,
+        due_at=0.0,
+        failures=0,
+        cause=None,
+        gone_at=None,
+        completed_at=at,
+        result=result,
     )
 
 

@@ -19,7 +19,7 @@ from batch.errors import Action, Blocked, CallFailed, DownloadFailed
 from batch.fal import CancelAnswer, FalClient
 from batch.fal.webhook import Delivery
 from batch.jobs import Attempt, FalStatus, Outcome, PastRequest, canonical_json, file_refs, local_files
-from batch.ledger import Ledger, OpenJob
+from batch.ledger import Ledger, OpenJob, job_completed
 from batch.save import NoFiles, Saver
 from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.gate import Gate
@@ -84,14 +84,12 @@ class Carrier:
         """One job, from wherever it stands to a final state or to a time to look again. Whether it has its files, or
         its result where nothing is downloaded: then nothing is left of it to look at."""
         try:
-            if job.state in {State.PLANNED, State.WAITING} and not await self._submitter.submit(job):
-                return False
-            job = self._ledger.job(job.id)
-            if job.state is State.SUBMITTED and not await self._follow(job):
+            now = await self._accepted(job)
+            now = await self._follow(now) if now is not None and now.state is State.SUBMITTED else now
+            if now is None or now.state is not State.COMPLETED:
                 return False
             self._gate.free_slot(job.id)
-            job = self._ledger.job(job.id)
-            return job.state is State.COMPLETED and (not self._has_downloads or await self._fetch(job))
+            return not self._has_downloads or await self._fetch(now)
         except Blocked as exc:
             self._gate.stop_submitting(StopKind.TROUBLE, "blocked", str(exc))
             return False
@@ -100,8 +98,14 @@ class Carrier:
             self._watch.over(job.id)
             self._progress.running(self._watch.running())
 
-    async def _follow(self, job: OpenJob) -> bool:
-        """Ask until fal reports the job complete, then take its result. Whether the result is in the ledger."""
+    async def _accepted(self, job: OpenJob) -> OpenJob | None:
+        """The job as it stands once fal has it; None where fal did not take it."""
+        if job.state in {State.PLANNED, State.WAITING}:
+            return await self._submitter.submit(job)
+        return self._ledger.job(job.id)
+
+    async def _follow(self, job: OpenJob) -> OpenJob | None:
+        """Ask until fal reports the job complete, then take its result. The job with it; None where there is none."""
         assert job.attempt is not None and job.ticket is not None and job.accepted_at is not None
         self._watch.begin(job)
         is_called_off = job.cancel_asked_at is not None
@@ -134,7 +138,7 @@ class Carrier:
                 elif failures < STATUS_FAILURES_MAX:
                     continue
                 self._postpone(job, exc.cause, exc.message)
-                return False
+                return None
             failures = 0
             self._note_answer()
             if status.status is not word:
@@ -154,15 +158,15 @@ class Carrier:
                 > job.accepted_at + job.attempt.start_timeout_s + job.attempt.run_timeout_s + STUCK_AFTER_S
             ):
                 self._postpone(job, "stuck", f"fal still calls it {word.value}, longer than it may wait and run")
-                return False
+                return None
         self._watch.ended(job.id, ran_s=ran_s, is_told=delivery is not None, learns=is_fresh)
         self._gate.free_slot(job.id)
         if delivery is not None:
             return await self._take_delivered(job, delivery)
         return await self._take_result(job, is_complete=True)
 
-    async def _take_delivered(self, job: OpenJob, delivery: Delivery) -> bool:
-        """Take the result out of a delivery; where it is not in there, as ever. Whether there is one to save."""
+    async def _take_delivered(self, job: OpenJob, delivery: Delivery) -> OpenJob | None:
+        """Take the result out of a delivery; where it is not in there, as ever. None where there is none to save."""
         assert job.attempt is not None and job.ticket is not None
         attempt, result = job.attempt, delivery.result
         if result is None or (self._endpoint_of(job.endpoint).output_has_files and not file_refs(result, attempt.body)):
@@ -171,8 +175,7 @@ class Carrier:
         if attempt.unit_usd is not None or attempt.price_micros is None:
             with contextlib.suppress(CallFailed):  # only that answer has the billable units; without it we estimate
                 outcome = await self._fal.result(job.endpoint, job.ticket)
-        await self._complete(attempt, outcome)
-        return True
+        return await self._complete(job, outcome)
 
     def _note_silence(self, exc: CallFailed, failures: int) -> None:
         """Say once, for all jobs, that fal is not to be reached: not for a single blip, and not for an answer of fal's
@@ -201,8 +204,8 @@ class Carrier:
         self._ledger.cancel_answered(job.attempt, answer.value)
         return answer is CancelAnswer.UNKNOWN
 
-    async def _take_result(self, job: OpenJob, *, is_complete: bool) -> bool:
-        """fal's verdict on a job it calls complete. Whether there is a result to save."""
+    async def _take_result(self, job: OpenJob, *, is_complete: bool) -> OpenJob | None:
+        """fal's verdict on a job it calls complete. None where there is no result to save."""
         if job.cancel_asked_at is not None:
             job = self._ledger.job(job.id)  # with what fal answered to that
         assert job.attempt is not None and job.ticket is not None
@@ -216,14 +219,15 @@ class Carrier:
             if exc.action is Action.EXPIRED:
                 return await self._take_from_history(job, exc, is_complete=is_complete)
             self._verdict(job, attempt, exc, is_complete=is_complete)
-            return False
-        await self._complete(attempt, outcome)
-        return True
+            return None
+        return await self._complete(job, outcome)
 
-    async def _complete(self, attempt: Attempt, outcome: Outcome) -> None:
-        self._ledger.completed(attempt, outcome, took=self._watch.took(attempt.job_id))
+    async def _complete(self, job: OpenJob, outcome: Outcome) -> OpenJob:
+        assert job.attempt is not None
+        at = self._ledger.completed(job.attempt, outcome, took=self._watch.took(job.id))
         await self._ledger.durable()
-        self._gate.completed(attempt.job_id)
+        self._gate.completed(job.id)
+        return job_completed(job, outcome.result, at)
 
     def _verdict(self, job: OpenJob, attempt: Attempt, exc: CallFailed, *, is_complete: bool) -> None:
         """Write down what the result call said instead of a result."""
@@ -267,7 +271,7 @@ class Carrier:
             self._ledger.failed(attempt, cause=exc.cause, message=exc.message, is_billed=False)
             self._gate.failed(job.id, exc.cause)
 
-    async def _take_from_history(self, job: OpenJob, exc: CallFailed, *, is_complete: bool) -> bool:
+    async def _take_from_history(self, job: OpenJob, exc: CallFailed, *, is_complete: bool) -> OpenJob | None:
         """fal no longer gives the result: its history may still hold it."""
         assert job.attempt is not None
         is_removed = job.cancel_answer == CancelAnswer.REMOVED.value
@@ -276,15 +280,14 @@ class Carrier:
         except CallFailed as trouble:
             if trouble.action is Action.REPEAT or not is_removed:
                 self._postpone(job, exc.cause, f"{exc.message}; the history could not be asked: {trouble.message}")
-                return False
+                return None
             past = None
         if past is not None and past.status_code is not None and past.status_code >= 400:
             self._verdict(job, job.attempt, self._fal.past_failure(past), is_complete=True)
-            return False
+            return None
         result = self._result_of(job, past)
         if result is not None:
-            await self._complete(job.attempt, Outcome(result=result))
-            return True
+            return await self._complete(job, Outcome(result=result))
         if not is_complete and not is_removed:
             await self._note_gone(job, past)
         elif is_removed:
@@ -296,7 +299,7 @@ class Carrier:
             self._gate.failed(job.id, "result_expired")
         else:
             self._postpone(job, exc.cause, exc.message)
-        return False
+        return None
 
     async def _note_gone(self, job: OpenJob, past: PastRequest | None) -> None:
         """fal knows the request no more: neither its status, nor its result, nor (`past`) what it made of it. After a

@@ -14,7 +14,7 @@ from batch.budget import usd
 from batch.errors import Action, Blocked, CallFailed
 from batch.fal import FalClient
 from batch.jobs import Attempt, LocalFile, Ticket, body_with_urls, local_files
-from batch.ledger import Ledger, OpenJob
+from batch.ledger import Ledger, OpenJob, job_accepted
 from batch.scheduler.deliveries import Deliveries
 from batch.scheduler.gate import Gate
 from batch.scheduler.options import RunOptions, StopKind
@@ -73,14 +73,14 @@ class Submitter:
         self.unusable: set[int] = set()
         self.reasons: dict[str, int] = {}
 
-    async def submit(self, job: OpenJob) -> bool:
-        """Upload what the job sends, claim it, POST it once. Whether fal took it.
+    async def submit(self, job: OpenJob) -> OpenJob | None:
+        """Upload what the job sends, claim it, POST it once. The job as it stands now if fal took it, else None.
 
         The first of an endpoint goes alone, unless it takes long. Once fal has taken it every lost one after it can be
         proved absent, because the history must show this one; and what would refuse all of them refuses one.
         """
         if self._is_closed(job):  # before its files are uploaded for nothing
-            return False
+            return None
         body = await self._body(job)
         if body is not None and self._fal.told_clock_offset_s is None:
             await self._learn_the_time(job.endpoint)
@@ -108,13 +108,13 @@ class Submitter:
                 alone.release()
         yield
 
-    async def _submit(self, job: OpenJob, body: dict[str, Any] | None) -> bool:
-        """Claim the job and POST it. Whether fal took it."""
+    async def _submit(self, job: OpenJob, body: dict[str, Any] | None) -> OpenJob | None:
+        """Claim the job and POST it."""
         if self._is_closed(job):
-            return False
+            return None
         self._stop_before_the_disk_is_full()
         if not self._gate.may_claim(job.id) or body is None:
-            return False
+            return None
         attempt = self._ledger.claimed(
             job,
             campaign_id=self._campaign_id,
@@ -129,7 +129,7 @@ class Submitter:
         if attempt is None:
             await self._ledger.durable()  # nothing was written; others may write again
             self._gate.stop_submitting(StopKind.CAP, "cap", self._why_no_room(job))
-            return False
+            return None
         self._gate.claimed()
         # load-bearing: it leaves `posting` only when its answer is in the ledger. Until then the history may show it,
         # and an attempt in doubt that looks the same must not be given its request.
@@ -146,18 +146,18 @@ class Submitter:
         except CallFailed as exc:
             self._not_accepted(attempt, exc)
             del self.posting[attempt.id]
-            return False
+            return None
         if self._ledger.known_request(ticket.request_id) is not None:
             # A gateway that repeats an old answer: it is about another request, so this one's was not seen.
             message = f"the answer named {ticket.request_id}, which is another attempt's"
             self._not_accepted(attempt, CallFailed(message, action=Action.IN_DOUBT, cause="repeated_answer"))
             del self.posting[attempt.id]
-            return False
-        await self._keep(attempt, ticket)
+            return None
+        accepted_at = await self._keep(attempt, ticket)
         del self.posting[attempt.id]
         self._taken.add(attempt.endpoint)
         self._gate.got_through()
-        return True
+        return job_accepted(job, attempt, ticket, accepted_at)
 
     async def _wait_for_the_hold(self) -> None:
         """One that was waiting for its turn does not set out while the one before it has all submits held."""
@@ -191,22 +191,28 @@ class Submitter:
             message = f"the disk has {free_mb:,} MB left, and what is at fal needs about {needed_mb:,}; make room"
             self._gate.stop_submitting(StopKind.TROUBLE, "disk_full", message)
 
-    async def _keep(self, attempt: Attempt, ticket: Ticket) -> None:
-        """Commit the request_id, and try again for a while when the file is not to be written: it is worth a video."""
+    async def _keep(self, attempt: Attempt, ticket: Ticket) -> float:
+        """Commit the request_id, whoever wants to leave meanwhile. When it was accepted."""
         with anyio.CancelScope(shield=True):
-            for pause_s in KEEP_PAUSES_S:
-                try:
-                    return await self._accepted(attempt, ticket)
-                except Blocked:
-                    await anyio.sleep(pause_s)
-            try:
-                await self._accepted(attempt, ticket)
-            except Blocked as exc:
-                raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
+            accepted_at = await self._kept(attempt, ticket)
+        return accepted_at
 
-    async def _accepted(self, attempt: Attempt, ticket: Ticket) -> None:
-        self._ledger.accepted(attempt, ticket)
+    async def _kept(self, attempt: Attempt, ticket: Ticket) -> float:
+        """Try again for a while when the file is not to be written: it is worth a video."""
+        for pause_s in KEEP_PAUSES_S:
+            try:
+                return await self._accepted(attempt, ticket)
+            except Blocked:
+                await anyio.sleep(pause_s)
+        try:
+            return await self._accepted(attempt, ticket)
+        except Blocked as exc:
+            raise Blocked(f"{exc}; the request that could not be noted is {ticket.request_id}") from exc
+
+    async def _accepted(self, attempt: Attempt, ticket: Ticket) -> float:
+        accepted_at = self._ledger.accepted(attempt, ticket)
         await self._ledger.durable()
+        return accepted_at
 
     def _not_accepted(self, attempt: Attempt, exc: CallFailed) -> None:
         if exc.action is Action.RESUBMIT:
