@@ -110,6 +110,7 @@ class Saver:
         self._fetcher = fetcher
         self._outputs = outputs
         self._run_blocking = run_blocking
+        self._namer = fetch.Namer(run_blocking)
         self._downloads = anyio.CapacityLimiter(DOWNLOADS_MAX)
         self._made: set[Path] = set()  # folders
         self._real: dict[Path, Path] = {}  # folders, bounded by what the sheet's `output` names
@@ -150,7 +151,7 @@ class Saver:
                 continue
             whole, head = await self._download(job, ref, part)
             name = _Name(number=number, suffix=fetch.suffix_for(ref, head), reserved=path)
-            await self._give_name(job, placement, whole, name, partial(fetch.install, part))
+            await self._give_name(job, placement, whole, name, partial(fetch.place, part))
             if number < len(refs):  # the next may take minutes; the last one's is for the caller
                 await self._ledger.durable()
 
@@ -224,9 +225,9 @@ class Saver:
         path, file = located(kept.artifact.path, self._ledger.folder), kept.artifact
         job = self._ledger.job(kept.job_id)
         put = await self._link_to_another(kept) or await self._download_again(job, file)
-        if not os.path.lexists(_sidecar(path)):
+        if not os.path.lexists(fetch.sidecar_of(path)):
             facts = self._facts(job, kept.placement, file.url, file.sha256, file.size_bytes)
-            await self._run_blocking(fetch.write_sidecar, _sidecar(path), facts)
+            await self._run_blocking(fetch.write_sidecar, fetch.sidecar_of(path), facts)
         await self._run_blocking(put, path)
 
     async def _link_to_another(self, kept: Kept) -> Callable[[Path], None] | None:
@@ -271,7 +272,7 @@ class Saver:
             return written
         async with self._downloads:
             saved = await self._fetcher.download(ref.url, part, expected_bytes=ref.file_size)
-        head = await self._run_blocking(_verified_head, part, ref.content_type or ref.url)
+        head = await self._run_blocking(_settled, part, ref.content_type or ref.url)
         whole = Artifact(
             path=str(part),
             place=ref.place,
@@ -299,7 +300,7 @@ class Saver:
                 )
                 await self._ledger.durable()  # load-bearing: a name is ours before a file gets it
             with contextlib.suppress(FileExistsError):  # somebody's file, put there since we looked: another name then
-                await self._run_blocking(_put, path, facts, put)
+                await self._namer.give(path, facts, put)
                 break
         self._ledger.saved(
             job.attempt.id,
@@ -313,7 +314,7 @@ class Saver:
     async def _is_ours(self, job: OpenJob, placement: Placement, file: FileRef | Artifact, path: Path) -> bool:
         """Whether a crash came between the rename and the ledger: the file is there and its sidecar is about it."""
         assert job.attempt is not None
-        facts = await self._run_blocking(fetch.read_sidecar, _sidecar(path))
+        facts = await self._run_blocking(fetch.read_sidecar, fetch.sidecar_of(path))
         if (
             not path.is_file()
             or facts is None
@@ -338,7 +339,7 @@ class Saver:
     async def _has_room_for_sidecar(self, job: OpenJob, path: Path) -> bool:
         """Whether nothing stands where the file's sidecar goes, but an earlier one of its own, or one that a power cut
         left empty: anything else is somebody's file."""
-        sidecar = _sidecar(path)
+        sidecar = fetch.sidecar_of(path)
         if not os.path.lexists(sidecar) or _size(sidecar) == 0:
             return True
         facts = await self._run_blocking(fetch.read_sidecar, sidecar)
@@ -352,7 +353,7 @@ class Saver:
         stem = places.safe_stem(placement.stem) + ("" if number == 1 else f".{number}")
         for extra in itertools.chain(("", f"~{key[:8]}"), (f"~{key[:8]}-{n}" for n in range(2, 1000))):
             path = folder / f"{stem}{extra}{suffix}"
-            is_there = os.path.lexists(path) or os.path.lexists(_sidecar(path))
+            is_there = os.path.lexists(path) or os.path.lexists(fetch.sidecar_of(path))
             if not is_there and not self._ledger.is_taken(self._stored(path).casefold()):
                 return path
         raise DownloadFailed(f"a thousand names like {stem}{suffix} are taken in {folder}")
@@ -402,10 +403,11 @@ def _refs(job: OpenJob) -> tuple[FileRef, ...]:
 
 
 def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> tuple[Artifact, bytes]:
-    """A result as a file of its own, and how it begins."""
+    """A result as a file of its own, its bytes on the disk, and how it begins."""
     content = (json.dumps(result, ensure_ascii=False, indent=2) + "\n").encode()
     with fetch.disk_trouble(part):
         part.write_bytes(content)
+    fetch.sync(part)
     digest = hashlib.sha256(content).hexdigest()
     artifact = Artifact(
         path=str(part),
@@ -436,10 +438,6 @@ def located(stored: str, folder: Path) -> Path:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
 
 
 def _make_folder(path: Path) -> None:
@@ -491,22 +489,12 @@ def _some(told: Sequence[str], count: int) -> str:
     return ", ".join(told) + more
 
 
-def _put(path: Path, facts: Mapping[str, object], put: Callable[[Path], None]) -> None:
-    """A sidecar, then its file; FileExistsError, and no sidecar, when something else has the name: it stays."""
-    fetch.write_sidecar(_sidecar(path), facts)
+def _settled(part: Path, hint: str) -> bytes:
+    """How a whole file begins, its bytes on the disk; DownloadFailed, and no part left, when it is not whole."""
     try:
-        put(path)
-    except FileExistsError:
-        _remove(_sidecar(path))
-        raise
-
-
-def _verified_head(part: Path, hint: str) -> bytes:
-    """How a whole file begins; DownloadFailed, and no part left, when it is not whole."""
-    try:
-        fetch.verify(part, hint)
+        head = fetch.verify(part, hint)
     except DownloadFailed:
         _remove(part)  # a whole file that is wrong does not get better by more bytes
         raise
-    with open(part, "rb") as file:
-        return file.read(HEAD_BYTES)
+    fetch.sync(part)
+    return head

@@ -18,6 +18,7 @@ import functools
 import io
 import json
 import math
+import os
 import random
 import shutil
 import sqlite3
@@ -386,7 +387,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     # a crash can fall inside a function of the program without a word about crashes in it.
     if not _watching:
         return
-    if event in _FILE_EVENTS or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")):
+    is_made = event == "open" and (set(args[1] or "") & set("wax+") or args[2] & os.O_CREAT)
+    if event in _FILE_EVENTS or is_made:
         _watching[-1].step(f"{event} {Path(str(args[0])).name}")
 
 

@@ -182,8 +182,8 @@ def suffix_for(ref: FileRef, head: bytes) -> str:
     return of_type
 
 
-def verify(path: Path, hint: str | None = None) -> None:
-    """DownloadFailed unless the file is complete by its own account.
+def verify(path: Path, hint: str | None = None) -> bytes:
+    """How the file begins (HEAD_BYTES at most); DownloadFailed unless it is complete by its own account.
 
     `hint` is a media type or a URL: where a picture should be, a web page or an error in words is refused. What it
     really is counts for the rest.
@@ -201,6 +201,7 @@ def verify(path: Path, hint: str | None = None) -> None:
         problem = check(file, size) if check else None
     if problem:
         raise DownloadFailed(f"{path.name}: not a whole {kind}: {problem}")
+    return head
 
 
 def _server_words(file: IO[bytes], size: int) -> str | None:
