@@ -17,9 +17,10 @@ from batch.errors import Blocked, LedgerFault
 
 __all__ = ["Commits"]
 
-REST_S_MAX = 0.05
-"""After a commit the next one lets as much time pass as that took, this much at most: a slow disk then has the event
-loop for half of the time, and what is written meanwhile shares the next commit."""
+REST_TIMES, REST_S_MAX = 3, 0.05
+"""After a commit the next one lets as much time pass as three of it took, this much at most: a slow disk then has the
+event loop for a quarter of the time, and what is written meanwhile shares the next commit. A step waits some
+milliseconds for that, and a job takes seconds at the least."""
 
 
 class _Shared:
@@ -122,7 +123,7 @@ class Commits:
                 began = anyio.current_time()
                 self._commit()
                 ended = anyio.current_time()
-                self._rests_until = ended + min(ended - began, REST_S_MAX)
+                self._rests_until = ended + min(REST_TIMES * (ended - began), REST_S_MAX)
         if shared.error is not None:
             raise Blocked(str(shared.error)) from shared.error
 
