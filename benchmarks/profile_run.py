@@ -38,7 +38,7 @@ PARTS = (
     ("questions", ("/batch/fal/wire.py:Wire.ask", "/batch/fal/events.py", "/batch/fal/wire.py:Wire.streamed")),
     ("manifest", ("/batch/manifest/", "/batch/endpoints/", "/batch/views.py", "/batch/pricing.py")),
     ("scheduler", ("/batch/scheduler/", "/batch/retry.py", "/batch/budget.py", "/batch/jobs.py")),
-    ("threads", ("_asyncio.py:WorkerThread", "/threading.py", "/batch/line.py:_run_in_thread")),
+    ("threads", ("_asyncio.py:WorkerThread", "/threading.py", "/batch/threads.py")),
 )
 REST = "event loop"
 
@@ -50,17 +50,25 @@ class Sampler:
         self.by_part: Counter[str] = Counter()
         self.by_function: Counter[tuple[str, str]] = Counter()
         self._used: dict[int, float] = {}
+        self._is_taking = False
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
         self._take(None)
         self.by_part.clear(), self.by_function.clear()
-        signal.signal(signal.SIGPROF, lambda number, frame: self._take(frame))
+        signal.signal(signal.SIGPROF, lambda number, frame: frame and self._sample(frame))
         signal.setitimer(signal.ITIMER_PROF, EVERY_S, EVERY_S)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _sample(self, main_frame: FrameType) -> None:
+        """Once at a time: on a slow machine the next signal may come in the middle of the last one's work."""
+        if not self._is_taking:
+            self._is_taking = True
+            self._take(main_frame)
+            self._is_taking = False
 
     def _take(self, main_frame: FrameType | None) -> None:
         frames = sys._current_frames()
