@@ -286,30 +286,20 @@ async def look(settings: Settings, ledger: Ledger, campaign_id: int, progress: P
 @asynccontextmanager
 async def _world(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
     """What a real run passes to `run_line`: clock, chance, threads, transports to fal or to the queue inside."""
-    from batch.threads import Threads
+    from batch import fal
 
-    with Threads() as threads:
-        world: dict[str, Any] = {
-            "clock": time.time,
-            "rng": random.Random(),
-            "run_blocking": threads.run,
-            "free_bytes": partial(_free_bytes, settings.outputs),
-            "parts_trusted_since": _started_at(),
-        }
-        async with _transports(settings) as transports:
-            yield {**world, **transports}
-
-
-@asynccontextmanager
-async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
-    """To fal, or to the queue inside the program, whose rendering has threads of its own."""
+    world: dict[str, Any] = {
+        "clock": time.time,
+        "rng": random.Random(),
+        "run_blocking": _run_in_thread,
+        "free_bytes": partial(_free_bytes, settings.outputs),
+        "parts_trusted_since": _started_at(),
+    }
     if not settings.local:
-        from batch import fal
-
         is_here = is_loopback(settings.queue_url)
         submit, other = fal.transports(proxy=settings.proxy, is_loopback=is_here)
         _, media = fal.transports(proxy=settings.proxy, is_loopback=is_here)
-        yield {"submit_transport": submit, "transport": other, "media_transport": media}
+        yield {**world, "submit_transport": submit, "transport": other, "media_transport": media}
         return
     from batch import local
 
@@ -321,7 +311,7 @@ async def _transports(settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
         run_blocking=_run_in_thread,
         pinned_dir=settings.pinned,
     ) as queue:
-        yield {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
+        yield world | {name: queue.transport() for name in ("submit_transport", "transport", "media_transport")}
 
 
 def _started_at() -> float:
@@ -337,7 +327,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 async def _run_in_thread(func: Callable[..., T], *args: Any) -> T:
-    """The queue's work in a thread: a rendering takes one for seconds. A cancelled caller does not wait for it."""
+    """Blocking work in a thread. A cancelled caller does not wait for it: what it leaves behind, a crash could too."""
     import anyio.to_thread
 
     return await anyio.to_thread.run_sync(func, *args, abandon_on_cancel=True)
