@@ -38,7 +38,7 @@ PARTS = (
     ("questions", ("/batch/fal/wire.py:Wire.ask", "/batch/fal/events.py", "/batch/fal/wire.py:Wire.streamed")),
     ("manifest", ("/batch/manifest/", "/batch/endpoints/", "/batch/views.py", "/batch/pricing.py")),
     ("scheduler", ("/batch/scheduler/", "/batch/retry.py", "/batch/budget.py", "/batch/jobs.py")),
-    ("threads", ("_asyncio.py:WorkerThread", "/threading.py", "/batch/threads.py")),
+    ("threads", ("_asyncio.py:WorkerThread", "/threading.py", "/batch/line.py:_run_in_thread")),
 )
 REST = "event loop"
 
