@@ -325,6 +325,7 @@ class Saver:
         sha256 = await self._run_blocking(fetch.sha256_of, path)
         if sha256 != facts.get("sha256"):
             return False
+        await self._run_blocking(fetch.sync, path.parent)  # the crash may have come before its name was on the disk
         self._ledger.saved(
             job.attempt.id,
             placement.row,

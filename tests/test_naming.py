@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -107,6 +109,28 @@ def test_a_folder_that_cannot_be_made_blocks_its_own_file_alone(tmp_path: Path) 
     came = named(tmp_path, "a", "x/b", "new/c", hands=Hands())
     assert (came["a"], came["new/c"]) == (None, None)
     assert isinstance(came["x/b"], Blocked)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ETIMEDOUT, errno.EIO])
+@pytest.mark.parametrize("nth", [1, 2], ids=["sidecars", "names"])
+def test_a_folder_that_the_disk_refuses_to_sync_blocks_its_own_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, number: int
+) -> None:
+    bad, syncs, system_fsync = tmp_path / "bad", [0], os.fsync
+    bad.mkdir()
+
+    def fsync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), bad.stat()):
+            syncs[0] += 1
+            if syncs[0] == nth:
+                raise OSError(number, os.strerror(number))
+        system_fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    came = named(tmp_path, "a", "bad/b", "bad/c", "good/d", hands=Hands())
+    assert (came["a"], came["good/d"]) == (None, None)
+    assert [type(came["bad/b"]), type(came["bad/c"])] == [Blocked, Blocked]
+    assert (bad / "b").exists() == (nth == 2), "no name before its sidecar is on the disk"
 
 
 def test_a_fault_in_one_files_facts_is_not_the_others(tmp_path: Path) -> None:

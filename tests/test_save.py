@@ -16,6 +16,7 @@ import httpx
 import pytest
 from invariants import check_ledger
 from ledger_support import Clock, accept, claim, make_row, opened, result_of
+from power_loss import Disk
 
 from batch.errors import Blocked, DownloadFailed
 from batch.fetch import Fetcher
@@ -479,6 +480,21 @@ def test_a_file_renamed_before_the_crash_is_recognised_and_not_downloaded_again(
     assert folder.names() == ["camp/a.mp4"]
     assert folder.host.asked == [URL]
     check_ledger(folder.path)
+
+
+def test_a_name_given_before_the_crash_is_on_the_disk_before_the_ledger_is_told(folder: Folder) -> None:
+    with opened(folder.path) as ledger:
+        plan(ledger, make_row("a"))
+        complete(ledger)
+        forget_saving(folder, ledger)
+        video = folder.outputs / "camp/a.mp4"
+        aside = video.rename(folder.path / "a.mp4")
+        disk, told = Disk(folder.path), []
+        ledger.listener = lambda *_: told.append(video.name in disk._names_in[video.parent.stat().st_ino])
+        with disk.watched():
+            aside.rename(video)  # by a life that was killed before it could sync the folder
+            folder.save(ledger)
+    assert told == [True]
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"key": "', b"[]", b"{}"], ids=["empty", "torn", "list", "bare"])

@@ -138,7 +138,7 @@ def _sync_folders(group: Sequence[Naming]) -> None:
     for folder in {one.path.parent for one in group if one.error is None}:
         try:
             sync(folder)
-        except Blocked as exc:
+        except (Blocked, OSError) as exc:
             for one in group:
                 if one.path.parent == folder:
                     one.error = one.error or Blocked(str(exc))
