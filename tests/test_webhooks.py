@@ -13,8 +13,10 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from ledger_support import Clock, accept, claim, make_row, opened
 from line_support import (
     HOOK,
+    KEY,
     PRICE_MICROS,
     SHORT_TIMES,
     Effects,
@@ -38,7 +40,12 @@ from local_support import plan
 
 from batch.asking import NET_MIN_S, SAFETY_NET_S, Like, Pace
 from batch.endpoints.price import UnitPrice
+from batch.fal import FalClient, Hosts
+from batch.fal.webhook import Address, Delivery, Receipt
+from batch.jobs import Attempt
 from batch.local import signing
+from batch.scheduler.deliveries import Deliveries
+from batch.states import State
 
 NO_HISTORY = always("history", history_refused)
 Bring = Callable[[], Awaitable[httpx.Response]]
@@ -558,3 +565,35 @@ def test_what_fal_signed_for_another_account_settles_no_doubt(world: World, monk
     ran = told(world, shot("b", 5), shot("a", 40), faults=faults, **SHORT_TIMES)
     assert (ran.states, ran.exit_code) == ({"b": "fetched", "a": "in_doubt"}, 5)
     assert table(world, "SELECT count(*) FROM event WHERE event = 'adopted'") == [(0,)]
+
+
+# --- what they make due ---
+
+
+def test_what_is_delivered_about_a_job_under_way_makes_nobody_look_at_the_others(tmp_path: Path) -> None:
+    woken: list[str] = []
+    nobody = httpx.MockTransport(lambda request: httpx.Response(500))
+    with opened(tmp_path) as ledger:
+        ledger.plan(ledger.campaign("sheet", tmp_path / "sheet.csv"), [make_row("a"), make_row("b", position=2)])
+        taken, lost = claim(ledger, 1), claim(ledger, 1)
+        accept(ledger, taken, "req-taken")
+        ledger.doubted(lost, cause="answer_lost", message="lost")
+        deliveries = Deliveries(
+            ledger=ledger,
+            fal=FalClient(hosts=Hosts(), key=KEY, submit_transport=nobody, transport=nobody, clock=Clock()),
+            base=HOOK,
+            secret="secret",
+            is_live=lambda job_id: True,
+            wake=lambda: woken.append("looked"),
+            found=lambda: None,
+            say=lambda message: None,
+        )
+
+        def come(attempt: Attempt, request_id: str) -> Receipt:
+            address = Address(attempt_id=attempt.id, job_key=attempt.job_key, secret="")
+            return deliveries.receive(address, Delivery(request_id=request_id))
+
+        assert (come(taken, "req-taken"), woken) == (Receipt.TAKEN, [])
+        assert (come(lost, "req-lost"), woken) == (Receipt.TAKEN, ["looked"])
+        assert ledger.job(lost.job_id).state is State.SUBMITTED
+        assert (come(lost, "req-lost"), woken) == (Receipt.TAKEN, ["looked"])

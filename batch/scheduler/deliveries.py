@@ -25,7 +25,8 @@ NOT_COME_AFTER_S = 60.0  # since the first job that was complete without one
 
 class Deliveries:
     """The webhooks of one run. `base` is the address that the user gave, None where there are none, and `secret` the
-    ledger's; `is_live` tells whether a job is on its way in this run, `found` that fal answers."""
+    ledger's; `is_live` tells whether a job is on its way in this run, `wake` is told when one has come to be followed
+    that nobody follows, `found` that fal answers."""
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class Deliveries:
             # Its result is asked of fal with our key, which no other account's request answers: an address that
             # somebody has read lets them have fal deliver one of theirs.
             self._tell(attempt.id, Delivery(request_id=delivery.request_id))
+            self._wake()
             return Receipt.TAKEN
         if standing.is_sought or (standing.is_not_taken and self._ledger.is_not_submitted_again(attempt)):
             return self._witness(attempt, delivery)
@@ -130,6 +132,7 @@ class Deliveries:
         self._ledger.taken_back(attempt, ticket, why=f"fal's webhook named it: {delivery.request_id}")
         self._adopted.add(delivery.request_id)
         self._tell(attempt.id, Delivery(request_id=delivery.request_id))
+        self._wake()
         return Receipt.TAKEN
 
     def _tell(self, attempt_id: int, delivery: Delivery) -> None:
@@ -143,7 +146,6 @@ class Deliveries:
         self._come[attempt_id] = delivery
         if attempt_id in self._bells:
             self._bells[attempt_id].set()
-        self._wake()
 
     # --- what followers ask ---
 
