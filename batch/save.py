@@ -36,7 +36,6 @@ KEPT_PAGE = 1_000  # saved files looked at in one go
 RESTORES_MAX = 6  # jobs whose files are had back at the same time
 FAILED_IN_A_ROW_MAX = 12  # files that could not be asked for: their host is away, and each may take half a minute
 TOLD_MAX = 3  # files named in a note
-HEAD_BYTES = 32  # enough for every signature that `suffix_for` knows
 
 
 RESULT_PLACE = "$result"
@@ -418,7 +417,7 @@ def _written(result: Mapping[str, Any], part: Path, ref: FileRef) -> tuple[Artif
         size_bytes=len(content),
         media_type=ref.content_type,
     )
-    return artifact, content[:HEAD_BYTES]
+    return artifact, content[: fetch.HEAD_BYTES]
 
 
 def has_missing_files(ledger: Ledger, campaign_id: int) -> bool:

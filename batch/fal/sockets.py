@@ -1,6 +1,6 @@
 """Connections as streams of bytes: TCP, with TLS over it where a context is given. One reader and one writer at a time.
 
-On asyncio it is the loop's own protocol, a tenth of the CPU of a stream of anyio's for the small answers that this
+On asyncio it is the loop's own protocol, which takes less CPU than a stream of anyio's for the small answers that this
 program asks for by the thousand; on trio it is a stream of anyio's.
 """
 
@@ -166,7 +166,7 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 async def _waited(waiter: asyncio.Future[None], timeout_s: float | None) -> None:
-    """A timer of the loop's costs a tenth of a cancel scope."""
+    """A timer of the loop's costs less than a cancel scope."""
     if timeout_s is None:
         return await waiter
     timer = asyncio.get_running_loop().call_later(timeout_s, _expire, waiter)

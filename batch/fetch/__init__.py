@@ -4,7 +4,7 @@ download.py brings the bytes into a `.part`, containers.py knows file types and 
 puts files in their places, naming.py several of them together.
 """
 
-from batch.fetch.containers import suffix_for, verify
+from batch.fetch.containers import HEAD_BYTES, suffix_for, verify
 from batch.fetch.download import Fetcher, Saved
 from batch.fetch.files import (
     disk_trouble,
@@ -21,6 +21,7 @@ from batch.fetch.naming import Namer
 from batch.places import safe_stem
 
 __all__ = [
+    "HEAD_BYTES",
     "Fetcher",
     "Namer",
     "Saved",

@@ -20,7 +20,7 @@ from batch.fetch.files import Naming, name_all
 
 __all__ = ["Namer"]
 
-GROUP_MAX = 16  # files: two syncs for all and one for each, some twenty milliseconds on a usual disk
+GROUP_MAX = 16  # files: two syncs for all and one for each; on a slow disk, as long as others wait
 
 
 class _Waiting:
